@@ -1,0 +1,164 @@
+"""Names for schedules: the one table behind Python calls, plan files and their JSON Schema.
+
+The signature of a named schedule says everything: its parameters are checked when it is called,
+read from a plan file under the same names, and described in the schema.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, wraps
+from hashlib import sha256
+from typing import Any, ParamSpec
+
+from trainplan.errors import PlanError, nearest
+from trainplan.schedules.base import Schedule
+from trainplan.schedules.curves import Curve
+from trainplan.schedules.durations import LARGEST, Duration, Span
+from trainplan.schedules.shapes import Shape
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A schedule that has a name in plan files.
+
+    Attributes:
+        name: The name.
+        build: Makes the schedule from its arguments.
+        signature: The parameters.
+    """
+
+    name: str
+    build: Callable[..., Schedule]
+    signature: inspect.Signature
+
+    @cached_property
+    def parameters(self) -> dict[str, inspect.Parameter]:
+        """The parameters by name, in order."""
+        return dict(self.signature.parameters)
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Arguments by name.
+
+        Raises:
+            PlanError: If one is unknown, missing or given twice.
+        """
+        unknown = [key for key in kwargs if key not in self.parameters]
+        if unknown:
+            raise PlanError(
+                f"{self.name} has no parameter of this name",
+                place=unknown[0],
+                value=kwargs[unknown[0]],
+                remedy=nearest(unknown[0], self.parameters),
+            )
+        try:
+            return dict(self.signature.bind(*args, **kwargs).arguments)
+        except TypeError as error:
+            wants = ", ".join(
+                name for name, p in self.parameters.items() if p.default is inspect.Parameter.empty
+            )
+            raise PlanError(
+                f"{self.name}: {error}", remedy=f"It needs: {wants}" if wants else ""
+            ) from None
+
+
+REGISTRY: dict[str, Entry] = {}
+"""Everything that a plan file can name as a schedule, but for phases."""
+
+
+class Named(Schedule):
+    """A published schedule under its name: one sentence in the language of phases.
+
+    Attributes:
+        name: Its name.
+        arguments: What was given, by name.
+        body: The sentence that it stands for.
+    """
+
+    def __init__(self, name: str, arguments: dict[str, Any]) -> None:
+        self.name = name
+        self.arguments = {key: _normal(value) for key, value in arguments.items()}
+        self.body = _entry(name).build(**self.arguments)
+
+    def compile(self, span: Span) -> Curve:
+        return self.body.compile(span)
+
+    def freeze(self, at: float, span: Span) -> Schedule:
+        frozen = self.body.freeze(at, span)
+        return self if frozen == self.body else frozen
+
+    def plain(self) -> Any:
+        return {self.name: {key: _plain(value) for key, value in self.arguments.items()}}
+
+    @property
+    def digest(self) -> str:
+        """A hash of the name and all parameters, the defaults included."""
+        defaults = {
+            key: parameter.default
+            for key, parameter in _entry(self.name).parameters.items()
+            if parameter.default is not inspect.Parameter.empty
+        }
+        full = {key: _plain(_normal(value)) for key, value in (defaults | self.arguments).items()}
+        text = json.dumps({self.name: full}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return sha256(text.encode()).hexdigest()[:16]
+
+    def _key(self) -> tuple[str, str]:
+        return self.name, repr(sorted(self.arguments.items()))
+
+    def __eq__(self, other: object) -> bool:
+        return self._key() == other._key() if isinstance(other, Named) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.arguments.items())})"
+
+
+def named(build: Callable[P, Schedule]) -> Callable[P, Schedule]:
+    """Give a function that writes a schedule its own name in plan files."""
+    entry = Entry(build.__name__, build, inspect.signature(build))
+    REGISTRY[entry.name] = entry
+
+    @wraps(build)
+    def make(*args: P.args, **kwargs: P.kwargs) -> Schedule:
+        return Named(entry.name, entry.bind(args, kwargs))
+
+    return make
+
+
+def register_node(name: str, cls: Callable[..., Schedule]) -> None:
+    """Make a kind of schedule readable from plan files under ``name``."""
+    REGISTRY[name] = Entry(name, cls, inspect.signature(cls))
+
+
+def _entry(name: str) -> Entry:
+    return REGISTRY[name]
+
+
+def _normal(value: Any) -> Any:
+    """One form for equal arguments: tuples for lists and arrays, whole floats as integers."""
+    if isinstance(value, (list, tuple)):
+        return tuple(_normal(item) for item in value)
+    if hasattr(value, "tolist"):
+        return _normal(value.tolist())
+    if isinstance(value, float) and value.is_integer() and abs(value) < LARGEST:
+        return int(value)
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (Schedule, Shape, Duration)):
+        return value.plain()
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if callable(value):
+        from trainplan.schedules.shapes import parse_shape
+
+        return parse_shape(value).plain()
+    return value

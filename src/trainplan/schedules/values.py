@@ -1,0 +1,62 @@
+"""Reading numbers that people wrote: finite floats, whole counts, durations and levels."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import Any
+
+from trainplan.errors import PlanError
+from trainplan.schedules.durations import Duration
+
+
+def finite(value: Any, place: str = "") -> float:
+    """``value`` as a finite float.
+
+    >>> finite(3)
+    3.0
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise PlanError("not a number", place=place, value=value, remedy="Write a number")
+    number = float(value)
+    if not math.isfinite(number):
+        raise PlanError("not a finite number", place=place, value=value, remedy="Write a number")
+    return number
+
+
+def count(value: Any, place: str = "", least: int = 1) -> int:
+    """``value`` as a whole number that is not less than ``least``."""
+    whole = isinstance(value, Integral) or (isinstance(value, float) and value.is_integer())
+    if isinstance(value, bool) or not whole or int(value) < least:
+        raise PlanError(
+            "not a whole number", place=place, value=value, remedy=f"Write {least} or more"
+        )
+    return int(value)
+
+
+def optional_duration(value: Any, place: str) -> Duration | None:
+    """``value`` as a duration, or None."""
+    try:
+        return None if value is None else Duration.parse(value)
+    except PlanError as error:
+        raise error.inside(place) from None
+
+
+def level(value: Any, of: float, place: str = "end") -> float:
+    """A value, or a percentage of another one (of the peak, as a rule).
+
+    >>> level("10%", of=3.0)
+    0.30000000000000004
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        try:
+            share = finite(float(text.removesuffix("%")), place) / 100
+        except ValueError:
+            share = math.nan
+        if not text.endswith("%") or not math.isfinite(share):
+            raise PlanError(
+                "not a level", place=place, value=value, remedy="Write a number or a '10%' of peak"
+            )
+        return share * of
+    return finite(value, place)
