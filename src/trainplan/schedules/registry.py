@@ -95,15 +95,19 @@ class Named(Schedule):
     def plain(self) -> Any:
         return {self.name: {key: _plain(value) for key, value in self.arguments.items()}}
 
-    @property
-    def digest(self) -> str:
-        """A hash of the name and all parameters, the defaults included."""
+    def full_arguments(self) -> dict[str, Any]:
+        """All arguments by name, those that were left to their defaults included."""
         defaults = {
-            key: parameter.default
+            key: _normal(parameter.default)
             for key, parameter in _entry(self.name).parameters.items()
             if parameter.default is not inspect.Parameter.empty
         }
-        full = {key: _plain(_normal(value)) for key, value in (defaults | self.arguments).items()}
+        return defaults | self.arguments
+
+    @property
+    def digest(self) -> str:
+        """A hash of the name and all parameters, the defaults included."""
+        full = {key: _plain(value) for key, value in self.full_arguments().items()}
         text = json.dumps({self.name: full}, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return sha256(text.encode()).hexdigest()[:16]
 

@@ -1,0 +1,364 @@
+"""Plain PyTorch: apply a plan to an optimizer.
+
+    run = tp.torch.attach(plan, optimizer)
+
+From then on every ``optimizer.step()`` uses the plan's values: they are set before the update and
+the clock advances after it, so gradient accumulation and skipped mixed-precision steps are counted
+right. ``run.state_dict()`` holds the clock and what controllers have learned, nothing else.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from trainplan._extras import require
+from trainplan.errors import PlanError, nearest
+from trainplan.plan import Knob, Plan, Value, is_controller
+from trainplan.schedules.base import Schedule
+
+torch = require("torch", extra="torch")
+
+_ATTACHED: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
+_TUPLES = ("betas", "etas", "step_sizes")
+
+
+class Clock:
+    """Counts what a run has completed, in every unit.
+
+    Attributes:
+        steps: Optimizer steps that changed parameters.
+        tokens: Tokens seen.
+        samples: Samples seen.
+    """
+
+    __slots__ = ("samples", "steps", "tokens")
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.tokens = 0
+        self.samples = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """The counts."""
+        return {"steps": self.steps, "tokens": self.tokens, "samples": self.samples}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Set the counts."""
+        self.steps = int(state["steps"])
+        self.tokens = int(state["tokens"])
+        self.samples = int(state["samples"])
+
+
+class Run:
+    """A plan at work on an optimizer; made by `attach`.
+
+    Attributes:
+        plan: The plan.
+        optimizer: The optimizer.
+        clock: What has been completed.
+        values: The values of all knobs used by the last update, or to be used by the first.
+    """
+
+    def __init__(self, plan: Plan, optimizer: Any, names: Iterable[str]) -> None:
+        self.plan = plan
+        self.optimizer = optimizer
+        self.clock = Clock()
+        self.values: dict[str, Value] = {}
+        self._names = tuple(names)
+        self._readers = {name: _reader(plan.ready[name]) for name in plan}
+        self._scales: list[dict[str, float]] = []
+        self._capture_scales()
+        self._unshare_tensors()
+        self._handles = [
+            optimizer.register_step_pre_hook(self._before_step),
+            optimizer.register_step_post_hook(self._after_step),
+            optimizer.register_load_state_dict_post_hook(self._after_load),
+        ]
+        _ATTACHED.setdefault(optimizer, set()).update(self._names)
+        self.apply()
+
+    @property
+    def t(self) -> float:
+        """Completed units of the plan, as the plan counts them."""
+        unit, clock, rates = self.plan.unit, self.clock, self.plan.rates
+        if unit == "steps":
+            return clock.steps
+        if unit == "epochs":
+            return clock.steps / rates["steps_per_epoch"]
+        per_step = rates.get(f"{unit}_per_step")
+        counted: int = getattr(clock, unit)
+        return clock.steps * per_step if per_step is not None else counted
+
+    def count(self, *, tokens: int = 0, samples: int = 0) -> None:
+        """Count data that the coming update is made of; call it once for each micro-batch.
+
+        Needed for a plan in tokens or samples without a fixed number of them per step.
+        """
+        self.clock.tokens += tokens
+        self.clock.samples += samples
+
+    def observe(self, **signals: float) -> None:
+        """Tell the plan's controllers what the run reports, such as ``loss=2.3``."""
+        for controller in self.plan.controllers.values():
+            controller.observe(self.t, **signals)
+        self.apply()
+
+    def apply(self) -> None:
+        """Set every optimizer knob to its value at the current time."""
+        t = self.t
+        values = self.values
+        for name, read in self._readers.items():
+            values[name] = read(t)
+        groups = self.optimizer.param_groups
+        if len(groups) > len(self._scales):
+            self._capture_scales()
+        for group, scales in zip(groups, self._scales, strict=True):
+            for name, scale in scales.items():
+                value = values[name]
+                old = group[name]
+                if isinstance(old, torch.Tensor):
+                    old.fill_(value * scale)  # type: ignore[operator]
+                elif isinstance(value, tuple):
+                    _set_tuple(group, name, old, value)
+                else:
+                    group[name] = value * scale
+
+    def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        self.apply()
+
+    def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        # A fused optimizer is also called for a step that overflowed, and skips it by itself.
+        found = getattr(optimizer, "found_inf", None)
+        if found is None or not found.item():
+            self.clock.steps += 1
+
+    def _after_load(self, optimizer: Any) -> None:
+        """Loading replaces every group with the saved one, stale values and all."""
+        for group, scales in zip(optimizer.param_groups, self._scales, strict=False):
+            for name, scale in scales.items():
+                if name not in _TUPLES:
+                    group[f"{name}_scale"] = scale
+        self._unshare_tensors()
+        self.apply()
+
+    def _capture_scales(self) -> None:
+        """How far each group's own value is from the optimizer's default, taken before any change.
+
+        The scale is kept in the group (``lr_scale``), so that it survives a checkpoint; one that
+        the user has put there wins.
+        """
+        groups = self.optimizer.param_groups
+        for group in groups[len(self._scales) :]:
+            scales: dict[str, float] = {}
+            for name in self._names:
+                if name in _TUPLES:
+                    scales[name] = 1.0
+                    continue
+                key = f"{name}_scale"
+                if key not in group:
+                    group[key] = self._scale(name, group, groups)
+                scales[name] = float(group[key])
+            self._scales.append(scales)
+
+    def _scale(self, name: str, group: dict[str, Any], groups: list[dict[str, Any]]) -> float:
+        base = float(group.get(f"initial_{name}", group[name]))
+        reference = float(self.optimizer.defaults.get(name) or 0.0)
+        if base == reference:
+            return 1.0
+        if reference == 0.0:
+            # No default to compare with: a zero group among others is one that opted out.
+            largest = max(float(g.get(f"initial_{name}", g[name])) for g in groups)
+            return base / largest if largest else 1.0
+        return base / reference
+
+    def _unshare_tensors(self) -> None:
+        """One tensor given as ``lr=`` is shared by all groups: writing one would write all."""
+        for group in self.optimizer.param_groups:
+            for name in self._names:
+                if isinstance(group[name], torch.Tensor):
+                    group[name] = group[name].clone()
+
+    def detach(self) -> None:
+        """Stop applying the plan; the groups keep their last values."""
+        for handle in self._handles:
+            handle.remove()
+        _ATTACHED.get(self.optimizer, set()).difference_update(self._names)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The clock and the controllers' states, as plain numbers and text."""
+        states = {name: knob.state_dict() for name, knob in self.plan.controllers.items()}
+        return {"clock": self.clock.state_dict(), "controllers": states}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state, before or after the optimizer's own state is loaded.
+
+        Raises:
+            PlanError: If the state belongs to other controllers than the plan has.
+        """
+        controllers = self.plan.controllers
+        if set(state["controllers"]) != set(controllers):
+            raise PlanError(
+                "the saved controllers are not those of the plan",
+                place="state",
+                value=sorted(state["controllers"]),
+                remedy="Load it with the plan that it was saved with",
+            )
+        self.clock.load_state_dict(state["clock"])
+        for name, controller in controllers.items():
+            controller.load_state_dict(state["controllers"][name])
+        self.apply()
+
+
+def attach(plan: Plan, optimizer: Any, *, others: str = "ignore") -> Run:
+    """Let a plan drive an optimizer.
+
+    Every knob that is a hyperparameter of the optimizer (``lr``, ``weight_decay``, ``betas``,
+    ``momentum``, ...) is applied to all parameter groups. A group whose own value differs from
+    the optimizer's default keeps that ratio, also through checkpoints; a group with
+    ``weight_decay=0`` among others keeps 0. To say the ratio outright, put ``lr_scale`` or
+    ``weight_decay_scale`` into the group. ``betas`` are set for all groups alike.
+
+    Attach before ``torch.compile`` of the step, and use a tensor as learning rate under it. A
+    copy or a pickled optimizer loses its hooks: attach again.
+
+    Args:
+        plan: The plan.
+        optimizer: A ``torch.optim.Optimizer``, fused, foreach and capturable ones included.
+        others: What to do with knobs that the optimizer does not have: ``"ignore"`` (they are for
+            the data or the loss: read ``run.values``) or ``"error"``.
+
+    Raises:
+        PlanError: If no knob is one of the optimizer, or another plan already drives one.
+
+    >>> import torch, trainplan as tp
+    >>> weight = torch.nn.Parameter(torch.ones(()))
+    >>> optimizer = torch.optim.SGD([weight])
+    >>> run = attach(tp.Plan(horizon=10, lr=tp.schedules.linear(0.5)), optimizer)
+    >>> for _ in range(2):
+    ...     weight.grad = torch.ones(())
+    ...     optimizer.step()
+    >>> run.t, run.values, round(weight.item(), 6)
+    (2, {'lr': 0.45}, 0.05)
+    """
+    known = set(optimizer.defaults) | set(optimizer.param_groups[0])
+    names = [name for name in plan if name in known and name != "params"]
+    missing = [name for name in plan if name not in names]
+    if not names or (missing and others == "error"):
+        raise PlanError(
+            f"{type(optimizer).__name__} has no hyperparameter {missing[0]!r}",
+            place=missing[0],
+            remedy=nearest(missing[0], known - {"params"}),
+        )
+    taken = _ATTACHED.get(optimizer, set()) & set(names)
+    if taken:
+        raise PlanError(
+            "a plan already drives this knob of the optimizer",
+            place=min(taken),
+            remedy="Call detach() on the first run",
+        )
+    _check_shapes(plan, names, optimizer)
+    _check_unit(plan)
+    return Run(plan, optimizer, names)
+
+
+def as_lr_scheduler(plan: Plan, optimizer: Any) -> Any:
+    """The plan's learning rate as a genuine ``LRScheduler``, for code that wants one.
+
+    It must be stepped once per optimizer step. Its ``state_dict()`` holds the step count only,
+    and after a load it sets the rates of the plan that it was built with, so that an extended
+    plan takes effect at once. Knobs other than ``lr`` are not driven.
+
+    >>> import torch, trainplan as tp
+    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(()))])
+    >>> scheduler = as_lr_scheduler(tp.Plan(horizon=10, lr=tp.schedules.linear(0.5)), optimizer)
+    >>> scheduler.get_last_lr()
+    [0.5]
+    """
+    if plan.unit != "steps":
+        raise PlanError(
+            "a scheduler counts steps", place="unit", value=plan.unit, remedy="Use attach"
+        )
+    schedule = plan.ready.get("lr")
+    if not isinstance(schedule, Schedule):
+        raise PlanError("the plan has no schedule lr", place="lr", value=schedule)
+    return PlanScheduler(optimizer, schedule)
+
+
+class PlanScheduler(torch.optim.lr_scheduler.LRScheduler):  # type: ignore[misc]
+    """A schedule of rates as PyTorch's own kind of scheduler; made by `as_lr_scheduler`."""
+
+    def __init__(self, optimizer: Any, schedule: Schedule) -> None:
+        self._schedule = schedule
+        reference = float(optimizer.defaults["lr"])
+        self._scale_of = [_group_scale(group, reference) for group in optimizer.param_groups]
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float]:
+        """The rate of each group at the current step."""
+        value = self._schedule(self.last_epoch)
+        return [value * scale for scale in self._scale_of]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The step count."""
+        return {"last_epoch": self.last_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Set the step count, and the rates that the plan has there."""
+        self.last_epoch = int(state_dict["last_epoch"])
+        self._step_count = self.last_epoch + 1
+        for group, lr in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(lr)
+            else:
+                group["lr"] = lr
+        self._last_lr = self.get_lr()
+
+
+def _group_scale(group: dict[str, Any], reference: float) -> float:
+    if "lr_scale" not in group:
+        base = float(group.get("initial_lr", group["lr"]))
+        group["lr_scale"] = base / reference if reference else 1.0
+    return float(group["lr_scale"])
+
+
+def _reader(knob: Knob) -> Callable[[float], Value]:
+    """The fastest way to a knob's value."""
+    if isinstance(knob, tuple):
+        curves = [item.curve.at for item in knob]
+        return lambda t: tuple(at(t) for at in curves)
+    if isinstance(knob, Schedule):
+        return knob.curve.at
+    return knob.value
+
+
+def _set_tuple(group: dict[str, Any], name: str, old: Any, value: tuple[float, ...]) -> None:
+    if old and isinstance(old[0], torch.Tensor):
+        for tensor, number in zip(old, value, strict=True):
+            tensor.fill_(number)
+    elif old != value:
+        group[name] = value
+
+
+def _check_shapes(plan: Plan, names: list[str], optimizer: Any) -> None:
+    for name in names:
+        is_tuple = isinstance(plan.knobs[name], tuple)
+        wants = optimizer.param_groups[0][name]
+        size = len(wants) if isinstance(wants, (tuple, list)) else 0
+        if is_tuple != bool(size) or (is_tuple and len(plan.knobs[name]) != size):  # type: ignore[arg-type]
+            what = f"{size} numbers" if size else "one number"
+            raise PlanError(
+                f"the optimizer takes {what} here", place=name, value=plan.knobs[name]
+            )
+        if is_controller(plan.knobs[name]):
+            continue
+
+
+def _check_unit(plan: Plan) -> None:
+    if plan.unit == "epochs" and "steps_per_epoch" not in plan.rates:
+        raise PlanError(
+            "a plan in epochs needs to know how many steps one is",
+            place="steps_per_epoch",
+            remedy="Give the plan steps_per_epoch=len(loader) (divided by accumulation)",
+        )
