@@ -23,7 +23,7 @@ def papers(
     word: Annotated[
         str,
         typer.Argument(
-            metavar="[SLUG | WORDS]",
+            metavar="SLUG|WORDS",
             help="A paper's slug, to see its card; or words to search for, in quotes if several.",
             show_default=False,
         ),

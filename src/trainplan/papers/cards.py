@@ -80,7 +80,7 @@ def _use(paper: Paper) -> Section:
         return Section("How to use it", f"It is not built yet. Planned: `{paper.component}`.")
     text = f"As `{paper.component}`."
     if paper.gaps:
-        text += "\n\nOnly part of the paper is built:\n\n" + _bullets(paper.gaps)
+        text += "\n\nNot in this version:\n\n" + _bullets(paper.gaps)
     return Section("How to use it", text, f"{paper.use.rstrip()}\n{ATTACH}")
 
 
