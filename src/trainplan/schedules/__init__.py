@@ -47,7 +47,7 @@ from trainplan.schedules.phases import (
     Take,
 )
 from trainplan.schedules.reading import from_dict
-from trainplan.schedules.refine import refine
+from trainplan.schedules.refinement import refine
 from trainplan.schedules.registry import Named
 from trainplan.schedules.shapes import (
     CosinePower,

@@ -120,9 +120,7 @@ class Schedule(ABC):
             return True
         return False
 
-    def resolve(
-        self, horizon: int | float, *, unit: str = "steps", **rates: float
-    ) -> Schedule:
+    def resolve(self, horizon: int | float, *, unit: str = "steps", **rates: float) -> Schedule:
         """The schedule for a run of length ``horizon``, with relative durations measured.
 
         If ``horizon`` is a whole number (and the unit is not epochs), relative durations are cut
@@ -301,6 +299,6 @@ def _known_rates(rates: Mapping[str, Any]) -> dict[str, float]:
         number = isinstance(value, Real) and not isinstance(value, bool)
         if not number or not math.isfinite(value) or value <= 0:
             raise PlanError("a rate must be a number above zero", place=name, value=value)
-    return {name: value if isinstance(value, int) else float(value) for name, value in rates.items()}
-
-
+    return {
+        name: value if isinstance(value, int) else float(value) for name, value in rates.items()
+    }

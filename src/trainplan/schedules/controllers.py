@@ -94,7 +94,9 @@ class ReduceOnPlateau:
         for name, known in {"mode": ("min", "max"), "threshold_mode": ("rel", "abs")}.items():
             if getattr(self, name) not in known:
                 value = getattr(self, name)
-                raise PlanError("unknown", place=name, value=value, remedy=nearest(str(value), known))
+                raise PlanError(
+                    "unknown", place=name, value=value, remedy=nearest(str(value), known)
+                )
         worst = math.inf if self.mode == "min" else -math.inf
         self._state = {"value": self.initial, "best": worst, "bad": 0, "cooling": 0}
 

@@ -47,9 +47,7 @@ def points(
     return times, ready(times)
 
 
-def plot(
-    schedule: Schedule, horizon: float | None = None, *, ax: Any = None, **style: Any
-) -> Any:
+def plot(schedule: Schedule, horizon: float | None = None, *, ax: Any = None, **style: Any) -> Any:
     """Draw the curve over the horizon.
 
     Args:

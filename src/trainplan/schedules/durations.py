@@ -11,16 +11,25 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, Final
 
 from trainplan.errors import PlanError, nearest
+from trainplan.schedules.values import is_number
 
 UNITS: Final = ("steps", "tokens", "samples", "epochs")
 LARGEST: Final = 2**53
 """Steps are counted in float64, which holds every whole number up to this one."""
 
-_MULTIPLIERS: Final = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
+_MULTIPLIERS: Final = {
+    "": 1,
+    "k": 10**3,
+    "K": 10**3,
+    "M": 10**6,
+    "B": 10**9,
+    "G": 10**9,
+    "T": 10**12,
+}
 _PATTERN: Final = re.compile(
     r"\s*(?P<amount>[0-9][0-9_]*(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?)"
     r"\s*(?P<multiplier>[kKMBGT]?)\s*(?P<unit>%|[a-z]*)\s*"
@@ -54,7 +63,7 @@ class Duration:
             return value
         if isinstance(value, str):
             return cls._from_text(value)
-        if isinstance(value, bool) or not isinstance(value, Real):
+        if not is_number(value):
             raise PlanError("not a duration", value=value, remedy=_HOW)
         return cls(_amount(value, value))
 
@@ -139,13 +148,16 @@ class Span:
 
     @classmethod
     def of(
-        cls, horizon: int | float | None, unit: str = "steps", rates: Mapping[str, float] | None = None
+        cls,
+        horizon: int | float | None,
+        unit: str = "steps",
+        rates: Mapping[str, float] | None = None,
     ) -> Span:
         """The span of a run. Whole units are counted if ``horizon`` is a whole number."""
         if unit not in UNITS:
             raise PlanError("unknown unit", place="unit", value=unit, remedy=nearest(unit, UNITS))
-        whole = isinstance(horizon, Integral) and unit != "epochs"
         length = None if horizon is None else parse_horizon(horizon)
+        whole = isinstance(length, int) and unit != "epochs"
         return cls(length, unit, dict(rates or {}), whole)
 
     def inner(self, length: float | None) -> Span:
@@ -209,9 +221,17 @@ class Span:
         return _exact(rate) if unit == "epochs" else 1 / _exact(rate)
 
 
+def optional_duration(value: Any, place: str) -> Duration | None:
+    """``value`` as a duration, or None."""
+    try:
+        return None if value is None else Duration.parse(value)
+    except PlanError as error:
+        raise error.inside(place) from None
+
+
 def parse_horizon(value: Any) -> int | float:
     """Check a horizon: a finite number above zero and at most 2^53."""
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if not is_number(value):
         raise PlanError(
             "the horizon must be a number", place="horizon", value=value, remedy="Give its length"
         )

@@ -17,7 +17,7 @@ import numpy as np
 
 from trainplan.errors import PlanError
 from trainplan.schedules.base import Schedule
-from trainplan.schedules.durations import Duration, Span
+from trainplan.schedules.durations import Duration, Span, optional_duration
 from trainplan.schedules.phases import (
     Hold,
     Phase,
@@ -38,7 +38,7 @@ from trainplan.schedules.shapes import (
     Uba,
     parse_shape,
 )
-from trainplan.schedules.values import count, finite, level, optional_duration
+from trainplan.schedules.values import count, finite, level
 
 Time = int | float | str
 """A duration as people write it."""
@@ -309,9 +309,7 @@ def wsdc(
     """
     peak = finite(peak, "peak")
     if levels and tail is None:
-        raise PlanError(
-            "further levels need a length for the tail", place="tail", value=None
-        )
+        raise PlanError("further levels need a length for the tail", place="tail", value=None)
     low = level(end, peak)
     after = [Hold(low, _time(tail, "tail"))] if tail is not None else []
     for k, (length, value) in enumerate(levels):
@@ -788,9 +786,7 @@ def _optional(value: Any, place: str) -> Duration | None:
     return optional_duration(value, place)
 
 
-def _warm(
-    peak: float, warmup: Time, start: Level = 0.0, *, skip_zero: bool = False
-) -> list[Piece]:
+def _warm(peak: float, warmup: Time, start: Level = 0.0, *, skip_zero: bool = False) -> list[Piece]:
     """The rise to the peak, as pieces of a sequence; none if it has no length."""
     length = _time(warmup, "warmup")
     if not length.amount:
@@ -876,8 +872,9 @@ def _epoch_table(epochs: int, shape: CosinePower, warmup: int) -> list[float]:
         )
     rising = [(k + 1) / (warmup + 1) for k in range(warmup + 1)] if warmup else []
     total = epochs - warmup
-    # Epochs count from 1; with a warm-up its last entry stands for the first epoch of the decay.
-    u = np.arange(1, total + 1) / total
+    # Epochs count from 1, and from 1 - warmup with a warm-up, whose entries are then replaced; they
+    # count for the rescaling all the same.
+    u = np.arange(1 - warmup, total + 1) / total
     raw = np.asarray(shape.falls(u, 1 - u, np))
     scaled = (raw - raw.min()) / (raw.max() - raw.min())
-    return [*rising, *scaled[1 if warmup else 0 :].tolist()]
+    return [*rising, *scaled[len(rising) :].tolist()]

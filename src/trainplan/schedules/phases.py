@@ -26,9 +26,9 @@ from trainplan.schedules.curves import (
     Steps,
     Table,
 )
-from trainplan.schedules.durations import Duration, Span
+from trainplan.schedules.durations import Duration, Span, optional_duration
 from trainplan.schedules.shapes import Linear, Shape, parse_shape
-from trainplan.schedules.values import finite, optional_duration
+from trainplan.schedules.values import finite
 
 
 @dataclass(frozen=True)

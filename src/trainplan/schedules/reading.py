@@ -72,7 +72,9 @@ def parse(plain: Any, place: str, depth: int = 0) -> Schedule:
         known = [*REGISTRY, "phases", "sum", "product"]
         if name in controllers.CONTROLLERS:
             raise PlanError("a controller cannot stand inside a schedule", place=place, value=name)
-        raise PlanError("unknown schedule", place=place, value=name, remedy=nearest(str(name), known))
+        raise PlanError(
+            "unknown schedule", place=place, value=name, remedy=nearest(str(name), known)
+        )
     return _call(REGISTRY[name].build, name, given, inner, depth)
 
 
@@ -133,7 +135,9 @@ def _piece(item: Any, place: str, depth: int) -> phases.Piece:
     return _fields(Phase, (), {"start": None, "end": None} | dict(item), place)
 
 
-def _fields(cls: Callable[..., Any], args: tuple[Any, ...], given: dict[str, Any], place: str) -> Any:
+def _fields(
+    cls: Callable[..., Any], args: tuple[Any, ...], given: dict[str, Any], place: str
+) -> Any:
     import dataclasses
 
     known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
@@ -141,7 +145,9 @@ def _fields(cls: Callable[..., Any], args: tuple[Any, ...], given: dict[str, Any
     for key in named:
         if key not in known:
             raise PlanError(
-                "a phase has no such field", place=f"{place}.{key}", value=named[key],
+                "a phase has no such field",
+                place=f"{place}.{key}",
+                value=named[key],
                 remedy=nearest(str(key), known),
             )
     return _at(place, cls, **named)
@@ -169,5 +175,3 @@ def _at(place: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> 
         raise error.inside(place) from None
     except TypeError as error:
         raise PlanError(str(error), place=place, value=kwargs or args) from None
-
-

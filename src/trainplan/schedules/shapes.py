@@ -502,7 +502,9 @@ def _named(name: Any, given: Any) -> Shape:
     unknown = set(given) - set(names)
     if unknown:
         remedy = nearest(str(min(unknown)), names) if names else "Write its name alone"
-        raise PlanError(f"unknown parameter of the shape {name!r}", value=min(unknown), remedy=remedy)
+        raise PlanError(
+            f"unknown parameter of the shape {name!r}", value=min(unknown), remedy=remedy
+        )
     for key, value in given.items():
         _check_number(name, key, value)
     return cls(**given)
@@ -513,9 +515,7 @@ def _check_number(name: str, key: str, value: Any) -> None:
     for item in items:
         good = isinstance(item, (int, float)) and not isinstance(item, bool)
         if not good or not math.isfinite(item):
-            raise PlanError(
-                f"the shape {name!r} needs a finite number", place=key, value=value
-            )
+            raise PlanError(f"the shape {name!r} needs a finite number", place=key, value=value)
 
 
 def _sine_squared(v: Any, m: Any) -> Any:

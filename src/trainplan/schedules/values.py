@@ -1,13 +1,21 @@
-"""Reading numbers that people wrote: finite floats, whole counts, durations and levels."""
+"""Reading numbers that people wrote: finite floats, whole counts and levels."""
 
 from __future__ import annotations
 
 import math
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeGuard
 
 from trainplan.errors import PlanError
-from trainplan.schedules.durations import Duration
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether something is a number; truth values are none.
+
+    >>> is_number(3), is_number(True), is_number("3")
+    (True, False, False)
+    """
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def finite(value: Any, place: str = "") -> float:
@@ -16,7 +24,7 @@ def finite(value: Any, place: str = "") -> float:
     >>> finite(3)
     3.0
     """
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if not is_number(value):
         raise PlanError("not a number", place=place, value=value, remedy="Write a number")
     number = float(value)
     if not math.isfinite(number):
@@ -32,14 +40,6 @@ def count(value: Any, place: str = "", least: int = 1) -> int:
             "not a whole number", place=place, value=value, remedy=f"Write {least} or more"
         )
     return int(value)
-
-
-def optional_duration(value: Any, place: str) -> Duration | None:
-    """``value`` as a duration, or None."""
-    try:
-        return None if value is None else Duration.parse(value)
-    except PlanError as error:
-        raise error.inside(place) from None
 
 
 def level(value: Any, of: float, place: str = "end") -> float:

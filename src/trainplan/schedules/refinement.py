@@ -113,9 +113,7 @@ def smooth_norms(norms: FloatArray, tau: float = 0.1) -> FloatArray:
             value=tau,
             remedy="Use less than 0.5, or more norms",
         )
-    padded = np.concatenate(
-        [np.full(width // 2, norms[0]), norms, norms[-2 : -2 - 2 * width : -1]]
-    )
+    padded = np.concatenate([np.full(width // 2, norms[0]), norms, norms[-2 : -2 - 2 * width : -1]])
     windows = np.lib.stride_tricks.sliding_window_view(padded, width)[: norms.size]
     return np.asarray(np.median(windows, axis=1), dtype=np.float64)
 
