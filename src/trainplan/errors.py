@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, TypeVar
 
+P = ParamSpec("P")
+T = TypeVar("T")
 _MISSING = object()
 
 
@@ -54,6 +56,14 @@ def _rebuild(problem: str, place: str, value: Any, missing: bool, remedy: str) -
 
 def _joint(outer: str, inner: str) -> str:
     return "" if inner.startswith("[") or outer.endswith(": ") else "."
+
+
+def located(place: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function; a `PlanError` that comes out of it is told where ``place`` is."""
+    try:
+        return function(*args, **kwargs)
+    except PlanError as error:
+        raise error.inside(place) from None
 
 
 def short_repr(value: Any, limit: int = 80) -> str:

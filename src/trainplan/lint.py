@@ -14,8 +14,10 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from trainplan.errors import PlanError
-from trainplan.plan import Knob, Plan
+from trainplan.knobs import Knob
+from trainplan.plan import Plan
 from trainplan.schedules.base import Resolved, Schedule
+from trainplan.schedules.durations import Duration, Span
 from trainplan.schedules.phases import Sequence
 from trainplan.schedules.registry import Named
 
@@ -135,8 +137,6 @@ def _overlap(plan: Plan, schedule: Schedule) -> tuple[Any, Any, float, float] | 
     """Warm-up and decay of a named schedule that do not fit into the horizon together."""
     if not isinstance(schedule, Named) or plan.horizon is None:
         return None
-    from trainplan.schedules.durations import Duration, Span
-
     span = Span.of(plan.horizon, plan.unit, plan.rates)
     bound = schedule.full_arguments()
     if bound.get("warmup") is None or bound.get("decay") is None or bound.get("decay_start"):

@@ -7,14 +7,10 @@ its past stays what it was.
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
-from numbers import Real
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,21 +18,25 @@ from typing import Any
 import numpy as np
 
 from trainplan.errors import PlanError, nearest
-from trainplan.schedules import controllers, reading
+from trainplan.files import read_text, read_yaml, write_atomically
+from trainplan.knobs import (
+    Knob,
+    Value,
+    is_controller,
+    knob_digest,
+    map_schedules,
+    plain_knob,
+    read_knob,
+    value_at,
+)
 from trainplan.schedules.base import RATES, Schedule
 from trainplan.schedules.controllers import Controller
 from trainplan.schedules.durations import UNITS, Duration, Span, parse_horizon
-from trainplan.schedules.phases import Constant, Phase, Sequence, Take
-from trainplan.schedules.values import level
-
-Value = float | tuple[float, ...]
-"""What a knob is set to: a number, or several (betas)."""
-Knob = Schedule | tuple[Schedule, ...] | Controller
-"""What drives a knob."""
+from trainplan.schedules.phases import Phase, Sequence, Take
+from trainplan.schedules.values import digest_of, is_number, level
 
 FIELDS = ("name", "horizon", "unit", *RATES)
 """What a plan file holds beside knobs."""
-_LARGEST_FILE = 4 * 1024 * 1024
 _MOST_CHECKED = 2_000_000
 
 
@@ -65,6 +65,7 @@ class Plan(Mapping[str, Any]):
 
     def __init__(
         self,
+        /,
         horizon: int | float | None = None,
         unit: str = "steps",
         name: str | None = None,
@@ -75,7 +76,9 @@ class Plan(Mapping[str, Any]):
         **knobs: Any,
     ) -> None:
         if unit not in UNITS:
-            raise PlanError("unknown unit", place="unit", value=unit, remedy=nearest(str(unit), UNITS))
+            raise PlanError(
+                "unknown unit", place="unit", value=unit, remedy=nearest(str(unit), UNITS)
+            )
         if name is not None and not isinstance(name, str):
             raise PlanError("a name must be text", place="name", value=name)
         self.horizon = None if horizon is None else parse_horizon(horizon)
@@ -119,7 +122,7 @@ class Plan(Mapping[str, Any]):
 
     def at(self, t: float) -> dict[str, Value]:
         """The values for the update that has ``t`` completed units before it."""
-        return {name: _value(knob, t) for name, knob in self.ready.items()}
+        return {name: value_at(knob, t) for name, knob in self.ready.items()}
 
     def curve(self, name: str = "lr", points: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """One knob over the horizon.
@@ -162,7 +165,7 @@ class Plan(Mapping[str, Any]):
     @property
     def controllers(self) -> dict[str, Controller]:
         """The knobs that listen."""
-        return {name: knob for name, knob in self.knobs.items() if is_controller(knob)}  # type: ignore[misc]
+        return {name: knob for name, knob in self.knobs.items() if is_controller(knob)}
 
     # Changing a plan
 
@@ -171,7 +174,7 @@ class Plan(Mapping[str, Any]):
         return Plan(**{**self._fields(), **self.knobs, **changes})
 
     def _fields(self) -> dict[str, Any]:
-        given = {"horizon": self.horizon, "unit": self.unit, "name": self.name, **self.rates}
+        given = {"name": self.name, "horizon": self.horizon, "unit": self.unit, **self.rates}
         return {key: value for key, value in given.items() if value is not None}
 
     def extend(self, at: float, horizon: int | float) -> Plan:
@@ -185,7 +188,9 @@ class Plan(Mapping[str, Any]):
         """
         old = self.horizon
         if old is None:
-            raise PlanError("a plan without a horizon needs no extension", place="horizon", value=None)
+            raise PlanError(
+                "a plan without a horizon needs no extension", place="horizon", value=None
+            )
         new_horizon = parse_horizon(horizon)
         self._check_inside(at)
         if new_horizon < at:
@@ -196,7 +201,10 @@ class Plan(Mapping[str, Any]):
                 remedy="Give a later one",
             )
         span = Span.of(old, self.unit, self.rates)
-        frozen = {name: _map(knob, lambda s: s.freeze(at, span)) for name, knob in self.knobs.items()}
+        frozen = {
+            name: map_schedules(knob, lambda s: s.freeze(at, span))
+            for name, knob in self.knobs.items()
+        }
         new = self.replace(horizon=new_horizon, **frozen)
         self._check_past(new, at)
         return new
@@ -243,11 +251,9 @@ class Plan(Mapping[str, Any]):
                 )
             after["lr"] = Phase(None, None, _duration(decay), shape)
             horizon = horizon or _plain_number(at) + span.measure(_duration(decay))
-        futures = {
-            name: self._future(name, knob, start, end) for name, knob in after.items()
-        }
+        futures = {name: self._future(name, knob, start, end) for name, knob in after.items()}
         kept = {
-            name: _map(knob, lambda s: s.freeze(at, span)) if self.horizon else knob
+            name: map_schedules(knob, lambda s: s.freeze(at, span)) if self.horizon else knob
             for name, knob in self.knobs.items()
             if name not in futures
         }
@@ -271,8 +277,7 @@ class Plan(Mapping[str, Any]):
         return Sequence(past, Take(after))
 
     def _check_inside(self, at: float) -> None:
-        number = isinstance(at, Real) and not isinstance(at, bool)
-        if not number or not 0 <= at <= (self.horizon or float("inf")):
+        if not is_number(at) or not 0 <= at <= (self.horizon or float("inf")):
             limit = "" if self.horizon is None else f" and at most {self.horizon:g}"
             raise PlanError(
                 f"the time of the change must be a number not below 0{limit}", place="at", value=at
@@ -291,11 +296,14 @@ class Plan(Mapping[str, Any]):
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, as in a plan file."""
-        return {**self._plain_fields(), **{name: _plain(knob) for name, knob in self.knobs.items()}}
+        return {
+            **self._plain_fields(),
+            **{name: plain_knob(knob) for name, knob in self.knobs.items()},
+        }
 
     def _plain_fields(self) -> dict[str, Any]:
-        fields = self._fields()
-        return {key: fields[key] for key in FIELDS if key in fields and fields.get(key) != "steps"}
+        """The fields as a plan file holds them, without the unit that goes without saying."""
+        return {k: v for k, v in self._fields().items() if (k, v) != ("unit", "steps")}
 
     @classmethod
     def from_dict(cls, plain: Any, source: str = "") -> Plan:
@@ -314,7 +322,7 @@ class Plan(Mapping[str, Any]):
         fields = {key: value for key, value in plain.items() if key in FIELDS}
         knobs = {k: read_knob(v, f"{prefix}{k}") for k, v in plain.items() if k not in FIELDS}
         try:
-            return cls(**fields, **knobs)
+            return cls(**{**fields, **knobs})
         except PlanError as error:
             raise error.inside(prefix) from None
 
@@ -324,7 +332,7 @@ class Plan(Mapping[str, Any]):
 
         writer = YAML(typ="safe", pure=True)
         writer.default_flow_style = None
-        writer.sort_base_mapping_type_on_output = False
+        writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
         writer.width = 96
         out = io.StringIO()
         writer.dump(self.to_dict(), out)
@@ -344,20 +352,7 @@ class Plan(Mapping[str, Any]):
     def load(cls, path: str | os.PathLike[str]) -> Plan:
         """Read a plan file; without a name in it, the plan is called after the file."""
         file = Path(path)
-        try:
-            with file.open("rb") as stream:
-                raw = stream.read(_LARGEST_FILE + 1)
-        except OSError as error:
-            raise PlanError(f"cannot read the plan: {error.strerror}", place=str(path)) from None
-        if len(raw) > _LARGEST_FILE:
-            raise PlanError("larger than 4 MB: not a plan file", place=str(path))
-        try:
-            text = raw.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise PlanError(
-                f"not UTF-8 text: {error.reason} at byte {error.start}", place=str(path)
-            ) from None
-        plan = cls.from_yaml(text, str(path))
+        plan = cls.from_yaml(read_text(file), str(path))
         return plan if plan.name else plan.replace(name=file.stem)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -367,17 +362,9 @@ class Plan(Mapping[str, Any]):
     @cached_property
     def digest(self) -> str:
         """A hash of what the plan means; its name does not count."""
-        digests = {
-            name: [item.digest for item in knob]
-            if isinstance(knob, tuple)
-            else knob.digest
-            if isinstance(knob, Schedule)
-            else knob.plain()
-            for name, knob in self.knobs.items()
-        }
+        digests = {name: knob_digest(knob) for name, knob in self.knobs.items()}
         fields = {key: value for key, value in self._plain_fields().items() if key != "name"}
-        text = json.dumps([fields, digests], sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest_of([fields, digests])
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Plan):
@@ -389,110 +376,13 @@ class Plan(Mapping[str, Any]):
         return hash(self.digest)
 
     def __repr__(self) -> str:
-        items = {**self._fields(), **self.knobs}
-        shown = ", ".join(f"{k}={v!r}" for k, v in items.items() if (k, v) != ("unit", "steps"))
+        items = {**self._plain_fields(), **self.knobs}
+        shown = ", ".join(f"{k}={v!r}" for k, v in items.items())
         return f"Plan({shown})"
 
 
-def read_knob(plain: Any, place: str) -> Knob:
-    """What drives a knob, from Python objects or from a plan file's data.
-
-    Args:
-        plain: A schedule, a number, a controller, several schedules or numbers in a list, or a
-            dictionary as in a plan file.
-        place: Where it stands, for errors.
-    """
-    if isinstance(plain, Schedule) or is_controller(plain):
-        return plain  # type: ignore[no-any-return]
-    if isinstance(plain, (list, tuple)):
-        if not plain:
-            raise PlanError("an empty list", place=place, value=plain, remedy="Give numbers")
-        return tuple(reading.parse(item, f"{place}[{i}]") for i, item in enumerate(plain))
-    if isinstance(plain, dict) and len(plain) == 1:
-        ((name, given),) = plain.items()
-        if name in controllers.CONTROLLERS:
-            args, kwargs = reading.arguments(given, f"{place}.{name}")
-            try:
-                return controllers.build(name, args, kwargs)
-            except PlanError as error:
-                raise error.inside(f"{place}.{name}") from None
-            except TypeError as error:
-                raise PlanError(str(error), place=f"{place}.{name}", value=given) from None
-    return reading.parse(plain, place)
-
-
-def is_controller(knob: Any) -> bool:
-    """Whether something listens to the run."""
-    return not isinstance(knob, (Schedule, type)) and isinstance(knob, Controller)
-
-
-def read_yaml(text: str, source: str) -> Any:
-    """Plain data from YAML 1.2, without tags, anchors and aliases."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-    from ruamel.yaml.events import AliasEvent
-
-    reader = YAML(typ="safe", pure=True)
-    reader.version = (1, 2)
-    try:
-        for event in reader.parse(io.StringIO(text)):
-            tag = getattr(event, "tag", None)
-            if isinstance(event, AliasEvent) or getattr(event, "anchor", None) or tag:
-                line = event.start_mark.line + 1
-                raise PlanError(
-                    "tags, anchors and aliases are not allowed in a plan file",
-                    place=f"{source}: line {line}",
-                    remedy="Write the value out",
-                )
-        data = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{source}: line {mark.line + 1}" if mark else source
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise PlanError(f"not YAML: {problem}", place=where) from None
-    except PlanError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise PlanError(f"not YAML that can be read: {error}", place=source) from None
-    if data is None:
-        raise PlanError(
-            "empty", place=source, remedy="Write lines like  lr: {cosine: {peak: 3e-4}}"
-        )
-    return data
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one, never half."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _value(knob: Knob, t: float) -> Value:
-    if isinstance(knob, tuple):
-        return tuple(item(t) for item in knob)
-    return knob(t) if isinstance(knob, Schedule) else float(knob.value(t))
-
-
-def _plain(knob: Knob) -> Any:
-    return [item.plain() for item in knob] if isinstance(knob, tuple) else knob.plain()
-
-
-def _map(knob: Knob, function: Callable[[Schedule], Schedule]) -> Knob:
-    if isinstance(knob, tuple):
-        return tuple(function(item) for item in knob)
-    return function(knob) if isinstance(knob, Schedule) else knob
-
-
 def _rate(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < float("inf"):
+    if not is_number(value) or not 0 < value < float("inf"):
         raise PlanError("a rate must be a number above zero", place=name, value=value)
     return value if isinstance(value, int) else float(value)
 
@@ -520,8 +410,8 @@ def _same_past(name: str, before: Schedule, after: Schedule, at: float, unit: st
         if wrong.size:
             i = int(wrong[0])
             raise PlanError(
-                f"the past would change, first at {unit[:-1]} {times[i]:g}: it was {old[i]:.9g} and "
-                f"would be {new[i]:.9g}",
+                f"the past would change, first at {unit[:-1]} {times[i]:g}: it was {old[i]:.9g} "
+                f"and would be {new[i]:.9g}",
                 place=name,
                 remedy="A schedule whose shape depends on the horizon (cosine, linear, a decay "
                 "under way) cannot be stretched. Branch instead: branch(at, decay=...) for a new "

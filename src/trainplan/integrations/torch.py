@@ -15,10 +15,12 @@ from typing import Any
 
 from trainplan._extras import require
 from trainplan.errors import PlanError, nearest
-from trainplan.plan import Knob, Plan, Value, is_controller
+from trainplan.knobs import Knob, Value
+from trainplan.plan import Plan
 from trainplan.schedules.base import Schedule
 
 torch = require("torch", extra="torch")
+_Scheduler = torch.optim.lr_scheduler.LRScheduler
 
 _ATTACHED: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
 _TUPLES = ("betas", "etas", "step_sizes")
@@ -286,7 +288,7 @@ def as_lr_scheduler(plan: Plan, optimizer: Any) -> Any:
     return PlanScheduler(optimizer, schedule)
 
 
-class PlanScheduler(torch.optim.lr_scheduler.LRScheduler):  # type: ignore[misc]
+class PlanScheduler(_Scheduler):  # type: ignore[misc, valid-type]
     """A schedule of rates as PyTorch's own kind of scheduler; made by `as_lr_scheduler`."""
 
     def __init__(self, optimizer: Any, schedule: Schedule) -> None:
@@ -348,11 +350,7 @@ def _check_shapes(plan: Plan, names: list[str], optimizer: Any) -> None:
         size = len(wants) if isinstance(wants, (tuple, list)) else 0
         if is_tuple != bool(size) or (is_tuple and len(plan.knobs[name]) != size):  # type: ignore[arg-type]
             what = f"{size} numbers" if size else "one number"
-            raise PlanError(
-                f"the optimizer takes {what} here", place=name, value=plan.knobs[name]
-            )
-        if is_controller(plan.knobs[name]):
-            continue
+            raise PlanError(f"the optimizer takes {what} here", place=name, value=plan.knobs[name])
 
 
 def _check_unit(plan: Plan) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -13,9 +11,10 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from trainplan.errors import PlanError
+from trainplan.errors import PlanError, nearest
 from trainplan.schedules.curves import Array, Curve
 from trainplan.schedules.durations import LARGEST, Duration, Span, parse_horizon
+from trainplan.schedules.values import digest_of, is_number
 
 if TYPE_CHECKING:
     from trainplan.schedules.algebra import Clipped, Repeated, Sampled, Shifted, Stretched
@@ -84,7 +83,7 @@ class Schedule(ABC):
             if not (low >= 0 and high <= LARGEST):
                 raise _bad_time(float(low) if not low >= 0 else float(high))
         if times.size <= _CHUNK:
-            return self.curve.on(times, np)
+            return np.asarray(self.curve.on(times, np))
         # In chunks, so that intermediate results stay in the processor's cache.
         flat, values = times.reshape(-1), np.empty(times.size)
         for i in range(0, flat.size, _CHUNK):
@@ -148,8 +147,7 @@ class Schedule(ABC):
     @property
     def digest(self) -> str:
         """A hash of what the schedule means, the same on every machine and Python version."""
-        text = json.dumps(self.plain(), sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest_of(self.plain())
 
     # Arithmetic
 
@@ -186,8 +184,11 @@ class Schedule(ABC):
         return algebra.Shifted(self, Duration.parse(by))
 
     def repeat(self, every: Any = None, times: int | None = None) -> Repeated:
-        """Begin again after each ``every`` (by default its own length, or its share of the
-        horizon), ``times`` times or for ever.
+        """Begin again after each ``every``, ``times`` times or for ever.
+
+        Args:
+            every: A duration; by default its own length, or its share of the horizon.
+            times: How many rounds; by default without an end.
         """
         from trainplan.schedules import algebra
 
@@ -291,13 +292,10 @@ RATES = ("steps_per_epoch", "tokens_per_step", "samples_per_step")
 
 
 def _known_rates(rates: Mapping[str, Any]) -> dict[str, float]:
-    from trainplan.errors import nearest
-
     for name, value in rates.items():
         if name not in RATES:
             raise PlanError("unknown rate", place=name, value=value, remedy=nearest(name, RATES))
-        number = isinstance(value, Real) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or value <= 0:
+        if not is_number(value) or not math.isfinite(value) or value <= 0:
             raise PlanError("a rate must be a number above zero", place=name, value=value)
     return {
         name: value if isinstance(value, int) else float(value) for name, value in rates.items()

@@ -173,12 +173,12 @@ def build(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Controlle
     """A controller from its name and settings."""
     cls = CONTROLLERS[name]
     known = list(inspect.signature(cls).parameters)
-    for key in kwargs:
+    for key, value in kwargs.items():
         if key not in known:
             raise PlanError(
                 f"{name} has no setting of this name",
                 place=str(key),
-                value=kwargs[key],
+                value=value,
                 remedy=nearest(str(key), known),
             )
     controller: Controller = cls(*args, **kwargs)

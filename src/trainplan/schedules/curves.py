@@ -123,7 +123,8 @@ class HalfLife(Curve):
         self.length = length
 
     def at(self, t: float) -> float:
-        return self.end + (self.start - self.end) * 0.5 ** (min(t, self.length) / self.half_life)
+        halvings = min(t, self.length) / self.half_life
+        return self.end + (self.start - self.end) * math.pow(0.5, halvings)
 
     def on(self, t: Array, m: Any) -> Array:
         if math.isfinite(self.length):

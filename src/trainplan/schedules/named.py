@@ -30,6 +30,7 @@ from trainplan.schedules.phases import (
 )
 from trainplan.schedules.registry import named
 from trainplan.schedules.shapes import (
+    Cosine,
     CosinePower,
     DampedCosine,
     Exponential,
@@ -359,7 +360,7 @@ def infinite(
         first = [*_warm(peak, warmup), cooldown]
     if anneal_start is None:
         return Sequence(*first, Hold(plateau))
-    anneal = [
+    anneal: list[Piece] = [
         Hold(plateau, until=_time(anneal_start, "anneal_start")),
         Phase(plateau, low, shape=Exponential()),
     ]
@@ -403,7 +404,7 @@ def rewarm(
             )
         pieces += _rise(low if rewarm_from == "previous_end" and k else None, top, rise)
         low = level(_each(end, k, n, "end"), top)
-        pieces.append(Phase(top, low, length - rise, "cosine"))
+        pieces.append(Phase(top, low, Duration(length - rise), Cosine()))
     return Sequence(*pieces)
 
 
@@ -663,7 +664,7 @@ def cyclic_cosine(
     else:
         marks = [_time(x, f"ends[{k}]") for k, x in enumerate(ends)]
     low = level(end, peak)
-    waves = [Phase(peak, low, until=mark, shape="cosine") for mark in marks]
+    waves = [Phase(peak, low, until=mark, shape=Cosine()) for mark in marks]
     return Sequence(*_warm(peak, warmup, skip_zero=skip_zero), *waves)
 
 

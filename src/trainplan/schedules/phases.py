@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from trainplan.errors import PlanError
+from trainplan.errors import PlanError, located
 from trainplan.schedules.base import Schedule
 from trainplan.schedules.curves import (
     Chain,
@@ -380,32 +380,27 @@ class Sequence(Schedule):
             starts.append(starts[-1] + length)
         curves: list[Curve | None] = [None] * len(lengths)
         # A Take knows its own values, and so it goes first; a phase may begin where it ends.
-        for i, piece in enumerate(self.pieces):
-            if isinstance(piece, Take):
-                curves[i] = _inside(i, piece.within, span, lengths[i])
-        for i, piece in enumerate(self.pieces):
-            if not isinstance(piece, Take):
-                before = curves[i - 1] if i else None
-                after = curves[i + 1] if i + 1 < len(curves) else None
-                curves[i] = self._curve(i, lengths[i], before, after, span)
-        if len(curves) == 1:
-            return curves[0]  # type: ignore[return-value]
-        return Chain([c for c in curves if c is not None], starts[:-1], starts[-1])
+        order = sorted(range(len(lengths)), key=lambda i: not isinstance(self.pieces[i], Take))
+        for i in order:
+            before = curves[i - 1] if i else None
+            after = curves[i + 1] if i + 1 < len(curves) else None
+            curves[i] = self._curve(i, lengths[i], before, after, span)
+        parts = [curve for curve in curves if curve is not None]
+        return parts[0] if len(parts) == 1 else Chain(parts, starts[:-1], starts[-1])
 
     def _curve(
         self, i: int, length: float, before: Curve | None, after: Curve | None, span: Span
     ) -> Curve:
         piece = self.pieces[i]
-        if isinstance(piece, Take):
-            raise TypeError("a Take is compiled by itself")
+        last = before.last if before else None
         if isinstance(piece, Hold):
-            return Flat(before.last if piece.value is None and before else piece.value, length)  # type: ignore[arg-type]
-        start = before.last if piece.start is None and before else piece.start
-        end = piece.end
-        if end is None:
-            follower = self.pieces[i + 1]
-            end = after.first if after else _first_value(follower)
-        return _inside(i, piece.between, start, end, length, span)  # type: ignore[arg-type]
+            return Flat(_given(piece.value, last), length)
+        if isinstance(piece, Phase):
+            follower = self.pieces[i + 1] if i + 1 < len(self.pieces) else None
+            start = _given(piece.start, last)
+            end = _given(piece.end, after.first if after else _first_value(follower))
+            return located(f"phases[{i}]", piece.between, start, end, length, span)
+        return located(f"phases[{i}]", piece.within, span, length)
 
     def freeze(self, at: float, span: Span) -> Schedule:
         position: int | float = 0
@@ -514,10 +509,10 @@ def _length_in(
 ) -> int | float | None:
     """The length of a phase that begins at ``position`` in a sequence; None if it is the rest."""
     if piece.duration is not None:
-        return _inside(i, span.measure, piece.duration)
+        return located(f"phases[{i}]", span.measure, piece.duration)
     if piece.until is None or position is None:
         return None
-    end = _inside(i, span.measure, piece.until)
+    end = located(f"phases[{i}]", span.measure, piece.until)
     if end < position:
         raise PlanError(
             f"the phase ends at {end:g}, before it begins at {position:g}",
@@ -526,13 +521,6 @@ def _length_in(
             remedy="End it later, or shorten the phases before it",
         )
     return end - position
-
-
-def _inside(i: int, function: Any, *args: Any) -> Any:
-    try:
-        return function(*args)
-    except PlanError as error:
-        raise error.inside(f"phases[{i}]") from None
 
 
 def _open_start(piece: Piece | None) -> bool:
@@ -547,8 +535,16 @@ def _open_end(piece: Piece | None) -> bool:
     return isinstance(piece, Phase) and piece.end is None
 
 
-def _first_value(piece: Piece) -> float | None:
+def _first_value(piece: Piece | None) -> float | None:
     return piece.value if isinstance(piece, Hold) else getattr(piece, "start", None)
+
+
+def _given(value: float | None, neighbour: float | None) -> float:
+    """A phase's own value, or that of its neighbour; `Sequence` has checked that there is one."""
+    known = neighbour if value is None else value
+    if known is None:
+        raise TypeError("a phase without a value has no neighbour that has one")
+    return known
 
 
 def _no_value(i: int, name: str) -> PlanError:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Real
-from typing import Any
+from dataclasses import fields
+from typing import Any, ParamSpec, TypeVar
 
-from trainplan.errors import PlanError, nearest
+from trainplan.errors import PlanError, located, nearest
 from trainplan.schedules import algebra, controllers, phases
 from trainplan.schedules.base import Schedule
 from trainplan.schedules.phases import Constant, Hold, Phase, Sequence, Take
-from trainplan.schedules.registry import REGISTRY, register_node
+from trainplan.schedules.registry import REGISTRY, Entry, register_node
+from trainplan.schedules.values import is_number
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 for _name, _class in {
     "clipped": algebra.Clipped,
@@ -49,7 +53,7 @@ def parse(plain: Any, place: str, depth: int = 0) -> Schedule:
         raise PlanError("nested too deeply", place=place, remedy="Write it more simply")
     if isinstance(plain, Schedule):
         return plain
-    if isinstance(plain, Real) and not isinstance(plain, bool):
+    if is_number(plain):
         return _at(place, Constant, plain)
     if not isinstance(plain, dict) or len(plain) != 1:
         raise PlanError(
@@ -66,7 +70,7 @@ def parse(plain: Any, place: str, depth: int = 0) -> Schedule:
         return _pair(name, given, inner, depth)
     if name == "resolve":
         return _resolved(given, inner, depth)
-    if name == "constant" and isinstance(given, Real):
+    if name == "constant" and is_number(given):
         return _at(inner, Constant, given)
     if name not in REGISTRY:
         known = [*REGISTRY, "phases", "sum", "product"]
@@ -75,24 +79,16 @@ def parse(plain: Any, place: str, depth: int = 0) -> Schedule:
         raise PlanError(
             "unknown schedule", place=place, value=name, remedy=nearest(str(name), known)
         )
-    return _call(REGISTRY[name].build, name, given, inner, depth)
+    return _call(REGISTRY[name], given, inner, depth)
 
 
-def _call(build: Callable[..., Any], name: str, given: Any, place: str, depth: int) -> Schedule:
-    import trainplan.schedules as room
-
-    make = getattr(room, name, build)
+def _call(entry: Entry, given: Any, place: str, depth: int) -> Schedule:
     args, kwargs = arguments(given, place)
-    parameters = REGISTRY[name].parameters
-    if "schedule" in parameters:
-        if args:
-            kwargs |= dict(zip(parameters, args, strict=False))
-            args = ()
-        if "schedule" in kwargs:
-            kwargs["schedule"] = parse(kwargs["schedule"], f"{place}.schedule", depth + 1)
-    if name in room.NAMED:
-        return _at(place, make, *args, **kwargs)
-    return _at(place, lambda: build(**REGISTRY[name].bind(args, kwargs)))
+    if "schedule" in entry.parameters and args:
+        args, kwargs = (), _by_position(list(entry.parameters), args, place)
+    if "schedule" in kwargs and "schedule" in entry.parameters:
+        kwargs["schedule"] = parse(kwargs["schedule"], f"{place}.schedule", depth + 1)
+    return _at(place, entry.make, args, kwargs)
 
 
 def arguments(given: Any, place: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -110,12 +106,9 @@ def arguments(given: Any, place: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def _sequence(given: Any, place: str, depth: int) -> Schedule:
     if not isinstance(given, list):
         raise PlanError("must be a list of phases", place=place, value=given)
-    base = place.removesuffix("phases")
     pieces = [_piece(item, f"{place}[{i}]", depth) for i, item in enumerate(given)]
-    try:
-        return Sequence(*pieces)
-    except PlanError as error:
-        raise error.inside(base.removesuffix(".")) from None
+    # Its own errors already begin with "phases".
+    return _at(place.removesuffix("phases").removesuffix("."), Sequence, *pieces)
 
 
 def _piece(item: Any, place: str, depth: int) -> phases.Piece:
@@ -127,30 +120,35 @@ def _piece(item: Any, place: str, depth: int) -> phases.Piece:
             remedy="Write {start: ..., end: ..., duration: ...} or {hold: {...}}",
         )
     if set(item) == {"hold"}:
-        args, kwargs = arguments(item["hold"], f"{place}.hold")
-        return _fields(Hold, args, kwargs, f"{place}.hold")
+        inner = f"{place}.hold"
+        args, kwargs = arguments(item["hold"], inner)
+        names = [field.name for field in fields(Hold)]
+        return _phase(Hold, _by_position(names, args, inner) | kwargs, inner)
     if "schedule" in item:
         schedule = parse(item["schedule"], f"{place}.schedule", depth + 1)
-        return _fields(Take, (), dict(item) | {"schedule": schedule}, place)
-    return _fields(Phase, (), {"start": None, "end": None} | dict(item), place)
+        return _phase(Take, dict(item) | {"schedule": schedule}, place)
+    return _phase(Phase, {"start": None, "end": None} | dict(item), place)
 
 
-def _fields(
-    cls: Callable[..., Any], args: tuple[Any, ...], given: dict[str, Any], place: str
-) -> Any:
-    import dataclasses
-
-    known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    named = dict(zip(known, args, strict=False)) | given
-    for key in named:
+def _phase(cls: type[Phase | Hold | Take], given: dict[str, Any], place: str) -> phases.Piece:
+    known = [field.name for field in fields(cls)]
+    for key, value in given.items():
         if key not in known:
             raise PlanError(
                 "a phase has no such field",
                 place=f"{place}.{key}",
-                value=named[key],
+                value=value,
                 remedy=nearest(str(key), known),
             )
-    return _at(place, cls, **named)
+    make: Callable[..., phases.Piece] = cls
+    return _at(place, make, **given)
+
+
+def _by_position(names: list[str], args: tuple[Any, ...], place: str) -> dict[str, Any]:
+    if len(args) > len(names):
+        remedy = f"There are: {', '.join(names)}"
+        raise PlanError("too many values", place=place, value=list(args), remedy=remedy)
+    return dict(zip(names, args, strict=False))
 
 
 def _pair(name: str, given: Any, place: str, depth: int) -> Schedule:
@@ -168,10 +166,9 @@ def _resolved(given: Any, place: str, depth: int) -> Schedule:
     return _at(place, schedule.resolve, given["horizon"], **rest)
 
 
-def _at(place: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _at(place: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function with what stands at ``place``."""
     try:
-        return function(*args, **kwargs)
-    except PlanError as error:
-        raise error.inside(place) from None
+        return located(place, function, *args, **kwargs)
     except TypeError as error:
         raise PlanError(str(error), place=place, value=kwargs or args) from None

@@ -131,7 +131,10 @@ def median_width(n: int, tau: float) -> int:
 
 
 def refinement_weights(norms: FloatArray, optimizer: Optimizer = "adam") -> FloatArray:
-    """w = G^-1 for Adam (L1 norms), G^-2 for SGD (L2 norms); zeros count as 1e-12 of the median."""
+    """The weights w of the norms G: 1 / G for Adam (L1 norms), 1 / G^2 for SGD (L2 norms).
+
+    A norm of zero counts as 1e-12 of the median.
+    """
     if optimizer not in _EXPONENTS:
         raise PlanError(
             "unknown kind of optimizer",

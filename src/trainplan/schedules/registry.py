@@ -7,11 +7,9 @@ read from a plan file under the same names, and described in the schema.
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, wraps
-from hashlib import sha256
 from typing import Any, ParamSpec
 
 from trainplan.errors import PlanError, nearest
@@ -19,6 +17,7 @@ from trainplan.schedules.base import Schedule
 from trainplan.schedules.curves import Curve
 from trainplan.schedules.durations import LARGEST, Duration, Span
 from trainplan.schedules.shapes import Shape
+from trainplan.schedules.values import digest_of
 
 P = ParamSpec("P")
 
@@ -31,16 +30,23 @@ class Entry:
         name: The name.
         build: Makes the schedule from its arguments.
         signature: The parameters.
+        sentence: Whether it is a published schedule, written in terms of other ones.
     """
 
     name: str
     build: Callable[..., Schedule]
     signature: inspect.Signature
+    sentence: bool = False
 
     @cached_property
     def parameters(self) -> dict[str, inspect.Parameter]:
         """The parameters by name, in order."""
         return dict(self.signature.parameters)
+
+    def make(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Schedule:
+        """The schedule with these arguments."""
+        bound = self.bind(args, kwargs)
+        return Named(self.name, bound) if self.sentence else self.build(**bound)
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Arguments by name.
@@ -83,7 +89,7 @@ class Named(Schedule):
     def __init__(self, name: str, arguments: dict[str, Any]) -> None:
         self.name = name
         self.arguments = {key: _normal(value) for key, value in arguments.items()}
-        self.body = _entry(name).build(**self.arguments)
+        self.body = REGISTRY[name].build(**self.arguments)
 
     def compile(self, span: Span) -> Curve:
         return self.body.compile(span)
@@ -99,7 +105,7 @@ class Named(Schedule):
         """All arguments by name, those that were left to their defaults included."""
         defaults = {
             key: _normal(parameter.default)
-            for key, parameter in _entry(self.name).parameters.items()
+            for key, parameter in REGISTRY[self.name].parameters.items()
             if parameter.default is not inspect.Parameter.empty
         }
         return defaults | self.arguments
@@ -108,8 +114,7 @@ class Named(Schedule):
     def digest(self) -> str:
         """A hash of the name and all parameters, the defaults included."""
         full = {key: _plain(value) for key, value in self.full_arguments().items()}
-        text = json.dumps({self.name: full}, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return sha256(text.encode()).hexdigest()[:16]
+        return digest_of({self.name: full})
 
     def _key(self) -> tuple[str, str]:
         return self.name, repr(sorted(self.arguments.items()))
@@ -126,12 +131,12 @@ class Named(Schedule):
 
 def named(build: Callable[P, Schedule]) -> Callable[P, Schedule]:
     """Give a function that writes a schedule its own name in plan files."""
-    entry = Entry(build.__name__, build, inspect.signature(build))
+    entry = Entry(build.__name__, build, inspect.signature(build), sentence=True)
     REGISTRY[entry.name] = entry
 
     @wraps(build)
     def make(*args: P.args, **kwargs: P.kwargs) -> Schedule:
-        return Named(entry.name, entry.bind(args, kwargs))
+        return entry.make(args, kwargs)
 
     return make
 
@@ -139,10 +144,6 @@ def named(build: Callable[P, Schedule]) -> Callable[P, Schedule]:
 def register_node(name: str, cls: Callable[..., Schedule]) -> None:
     """Make a kind of schedule readable from plan files under ``name``."""
     REGISTRY[name] = Entry(name, cls, inspect.signature(cls))
-
-
-def _entry(name: str) -> Entry:
-    return REGISTRY[name]
 
 
 def _normal(value: Any) -> Any:

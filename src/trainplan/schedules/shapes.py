@@ -525,7 +525,7 @@ def _sine_squared(v: Any, m: Any) -> Any:
 
 
 def _bent(a: Any, b: Any, k: float) -> Any:
-    """a / (a + k b): the weight a of a pair with a + b = 1, bent by a Moebius map."""
+    """The weight a of a pair with a + b = 1, bent by a Moebius map: a / (a + k b)."""
     return a / (a + b * k)
 
 
@@ -543,7 +543,8 @@ def _ratio(shape: Shape, start: float, end: float) -> float:
             f"the shape {shape.name!r} between {start:g} and {end:g} needs both values above zero",
             place="end",
             value=end,
-            remedy=f"Give a small positive end, or the shape a ratio: {{{shape.name}: {{ratio: 0.1}}}}",
+            remedy="Give a small positive end, or the shape a ratio: "
+            f"{{{shape.name}: {{ratio: 0.1}}}}",
         )
     return end / start
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from numbers import Integral, Real
 from typing import Any, TypeGuard
@@ -60,3 +62,21 @@ def level(value: Any, of: float, place: str = "end") -> float:
             )
         return share * of
     return finite(value, place)
+
+
+def digest_of(plain: Any) -> str:
+    """A hash of plain data in which 2 and 2.0 are the same number.
+
+    >>> digest_of({"peak": 2}) == digest_of({"peak": 2.0})
+    True
+    """
+    text = json.dumps(_canonical(plain), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _canonical(plain: Any) -> Any:
+    if isinstance(plain, dict):
+        return {key: _canonical(value) for key, value in plain.items()}
+    if isinstance(plain, (list, tuple)):
+        return [_canonical(item) for item in plain]
+    return int(plain) if isinstance(plain, float) and plain.is_integer() else plain
