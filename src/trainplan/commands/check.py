@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from trainplan.lint import Finding, check as lint
+from trainplan.lint import Finding
+from trainplan.lint import check as lint
 from trainplan.plan import Plan
 
 _COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
