@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: compare test lint lowest clean
+.PHONY: compare test lint docs lowest clean
 
 compare: .venv/lab.stamp  ## train six learning-rate plans on real text and compare them
 	$(BIN)/trainplan compare $(ARGS)
@@ -26,8 +26,11 @@ lint: .venv/test.stamp  ## linter, formatter and type checker
 	touch $@
 
 .venv/test.stamp: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lab,jax]' --group test --group lint
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lab,jax]' --group test --group lint --group docs
 	touch $@
+
+docs: .venv/test.stamp  ## build the documentation into site/; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 lowest:  ## the core's tests on the oldest versions that pyproject.toml allows
 	$(PYTHON) -m venv .cache/lowest
