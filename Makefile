@@ -1,6 +1,7 @@
 # Two commands set up everything inside this checkout: `make compare` and `make test`.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: compare test lint docs lowest clean
@@ -19,14 +20,13 @@ lint: .venv/test.stamp  ## linter, formatter and type checker
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet 'pip>=25.1'
 
 .venv/lab.stamp: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lab]'
+	$(PIP) 'pip>=25.1' && $(PIP) -c constraints.txt -e '.[lab]'
 	touch $@
 
 .venv/test.stamp: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lab,jax]' --group test --group lint --group docs
+	$(PIP) 'pip>=25.1' && $(PIP) -c constraints.txt -e '.[lab,jax]' --group test --group lint --group docs
 	touch $@
 
 docs: .venv/test.stamp  ## build the documentation into site/; warnings are errors
