@@ -10,6 +10,7 @@ from trainplan.schedules.algebra import (
     Stretched,
     Sum,
 )
+from trainplan.schedules.autolrs import AutoLRS
 from trainplan.schedules.base import Resolved, Schedule
 from trainplan.schedules.controllers import Controller, ReduceOnPlateau, register_controller
 from trainplan.schedules.durations import Duration, Span
@@ -49,6 +50,7 @@ from trainplan.schedules.phases import (
 from trainplan.schedules.reading import from_dict
 from trainplan.schedules.refinement import refine
 from trainplan.schedules.registry import Named
+from trainplan.schedules.searched_training import train_with_search
 from trainplan.schedules.shapes import (
     CosinePower,
     DampedCosine,
@@ -89,6 +91,7 @@ NAMED = (
 
 __all__ = [
     "NAMED",
+    "AutoLRS",
     "Clipped",
     "Constant",
     "Controller",
@@ -143,6 +146,7 @@ __all__ = [
     "rex",
     "stable_then_decay",
     "step",
+    "train_with_search",
     "uba",
     "wsd",
     "wsd_s",
