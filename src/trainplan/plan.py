@@ -206,7 +206,7 @@ class Plan(Mapping[str, Any]):
             for name, knob in self.knobs.items()
         }
         new = self.replace(horizon=new_horizon, **frozen)
-        self._check_past(new, at)
+        self.check_past(new, at)
         return new
 
     def branch(
@@ -258,7 +258,7 @@ class Plan(Mapping[str, Any]):
             if name not in futures
         }
         new = self.replace(horizon=horizon or self.horizon, **{**kept, **futures})
-        self._check_past(new, at)
+        self.check_past(new, at)
         return new
 
     def _future(self, name: str, after: Knob, at: Duration, end: float | str) -> Knob:
@@ -283,7 +283,13 @@ class Plan(Mapping[str, Any]):
                 f"the time of the change must be a number not below 0{limit}", place="at", value=at
             )
 
-    def _check_past(self, new: Plan, at: float) -> None:
+    def check_past(self, new: Plan, at: float) -> None:
+        """Refuse another plan for the rest of a run that has ``at`` units behind it.
+
+        Raises:
+            PlanError: If a schedule that both have differs before ``at``, with the first such
+                time and both values.
+        """
         for name, knob in self.ready.items():
             others = new.ready.get(name)
             mine = knob if isinstance(knob, tuple) else (knob,)

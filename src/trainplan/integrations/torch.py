@@ -244,14 +244,29 @@ def attach(plan: Plan, optimizer: Any, *, others: str = "ignore") -> Run:
     >>> run.t, run.values, round(weight.item(), 6)
     (2, {'lr': 0.45}, 0.05)
     """
-    known = set(optimizer.defaults) | set(optimizer.param_groups[0])
-    names = [name for name in plan if name in known and name != "params"]
+    return Run(plan, optimizer, claim(plan, optimizer, others=others))
+
+
+def claim(plan: Plan, optimizer: Any, *, others: str = "ignore", least: int = 1) -> list[str]:
+    """The knobs of a plan that are hyperparameters of an optimizer, if it can drive them.
+
+    Args:
+        plan: The plan.
+        optimizer: The optimizer.
+        others: Whether knobs that the optimizer does not have are an "error".
+        least: How many it must have.
+
+    Raises:
+        PlanError: If it has too few, another plan drives one, or a value has the wrong form.
+    """
+    known = (set(optimizer.defaults) | set(optimizer.param_groups[0])) - {"params"}
+    names = [name for name in plan if name in known]
     missing = [name for name in plan if name not in names]
-    if not names or (missing and others == "error"):
+    if len(names) < least or (missing and others == "error"):
         raise PlanError(
             f"{type(optimizer).__name__} has no hyperparameter {missing[0]!r}",
             place=missing[0],
-            remedy=nearest(missing[0], known - {"params"}),
+            remedy=nearest(missing[0], known),
         )
     taken = _ATTACHED.get(optimizer, set()) & set(names)
     if taken:
@@ -262,7 +277,7 @@ def attach(plan: Plan, optimizer: Any, *, others: str = "ignore") -> Run:
         )
     _check_shapes(plan, names, optimizer)
     _check_unit(plan)
-    return Run(plan, optimizer, names)
+    return names
 
 
 def as_lr_scheduler(plan: Plan, optimizer: Any) -> Any:
