@@ -1,0 +1,38 @@
+"""Predict the loss of a schedule before training it, and choose the schedule.
+
+    curves = tp.laws.load("runs/constant", "runs/cosine")     # logs of a trainer
+    law = tp.laws.fit("auto", curves)
+    law.predict(plan)                                         # the curve, with a band
+
+Names load when they are first touched.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainplan.laws.curves import Curve
+    from trainplan.laws.loading import load
+    from trainplan.laws.readers.raw import CurveError
+
+_HOME = {
+    "Curve": "curves",
+    "CurveError": "readers.raw",
+    "load": "loading",
+}
+
+__all__ = ["Curve", "CurveError", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
