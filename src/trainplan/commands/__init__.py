@@ -1,0 +1,1 @@
+"""The commands of the ``trainplan`` program, one file each."""

@@ -1,0 +1,84 @@
+"""Train plans side by side, and say honestly what the difference is.
+
+The lab holds workloads (what is trained), experiments (which arms, seeds and budgets), the runner
+(processes, checkpoints, shared prefixes), statistics and reports. :func:`compare` does all of it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainplan.lab.arms import default_arms
+    from trainplan.lab.comparison import compare
+    from trainplan.lab.conclusion import conclude
+    from trainplan.lab.experiment import Arm, Experiment, Tuning
+    from trainplan.lab.results import Comparison, Run, Summary
+    from trainplan.lab.runner import Interrupted, LabError
+    from trainplan.lab.statistics import (
+        Interval,
+        holm,
+        mean_interval,
+        paired_difference,
+        paired_p_value,
+        probability_of_improvement,
+    )
+    from trainplan.lab.store import RunDirectoryError
+    from trainplan.lab.workload import Task, Workload, WorkloadSpec
+
+_HOME = {
+    "Arm": "experiment",
+    "Comparison": "results",
+    "Experiment": "experiment",
+    "Interrupted": "runner",
+    "Interval": "statistics",
+    "LabError": "runner",
+    "Run": "results",
+    "RunDirectoryError": "store",
+    "Summary": "results",
+    "Task": "workload",
+    "Tuning": "experiment",
+    "Workload": "workload",
+    "WorkloadSpec": "workload",
+    "compare": "comparison",
+    "conclude": "conclusion",
+    "default_arms": "arms",
+    "holm": "statistics",
+    "mean_interval": "statistics",
+    "paired_difference": "statistics",
+    "paired_p_value": "statistics",
+    "probability_of_improvement": "statistics",
+}
+
+__all__ = [
+    "Arm",
+    "Comparison",
+    "Experiment",
+    "Interrupted",
+    "Interval",
+    "LabError",
+    "Run",
+    "RunDirectoryError",
+    "Summary",
+    "Task",
+    "Tuning",
+    "Workload",
+    "WorkloadSpec",
+    "compare",
+    "conclude",
+    "default_arms",
+    "holm",
+    "mean_interval",
+    "paired_difference",
+    "paired_p_value",
+    "probability_of_improvement",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'trainplan.lab' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"trainplan.lab.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
