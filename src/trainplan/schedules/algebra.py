@@ -247,7 +247,7 @@ class Sampled(Schedule):
         exact = replace(span, whole=False)  # a third of the run stays a third
         times = self._times(exact, curve.length)
         edges = [time * (1 - _TOLERANCE) for time in times]
-        return Steps(edges, [curve.at(time) for time in times], curve.length)
+        return Steps(edges, [curve.at(time) for time in times], max(curve.length, times[-1]))
 
     def _times(self, span: Span, length: float) -> list[float]:
         if self.at is not None:

@@ -48,7 +48,7 @@ class Curve:
     @property
     def last(self) -> float:
         """The value that is held once the curve has ended (for ever growing ones: at 2^53)."""
-        return self.at(self.length if math.isfinite(self.length) else 2**53)
+        return self.at(2 * self.length + 1 if math.isfinite(self.length) else 2**53)
 
     def bounds(self) -> list[float]:
         """The times at which one piece ends and another begins, 0 and the length included."""
@@ -144,13 +144,13 @@ class Power(Curve):
         self.cap = cap
         # Below the knee a falling power law lies above its cap; there t ** exponent may overflow.
         falling = exponent < 0
-        self.knee = (coefficient / cap) ** (-1 / exponent) if falling else 0.0
+        self.knee = power(coefficient / cap, -1 / exponent) if falling else 0.0
         self.length = math.inf
 
     def at(self, t: float) -> float:
         if t <= self.knee and self.exponent < 0:
             return self.cap
-        return float(min(self.cap, self.coefficient * float(t) ** self.exponent))
+        return float(min(self.cap, self.coefficient * power(float(t), self.exponent)))
 
     def on(self, t: Array, m: Any) -> Array:
         t = maximum(to_float(t, m), self.knee, m)
@@ -169,14 +169,15 @@ class Geometric(Curve):
         self.length = math.inf
 
     def at(self, t: float) -> float:
-        return float(self.value * self.factor ** math.floor(t / self.every))
+        return float(self.value * power(self.factor, math.floor(t / self.every)))
 
     def on(self, t: Array, m: Any) -> Array:
         if m is np and t.size:
-            drops = np.floor(t / self.every).astype(np.intp)  # a third of the time of //
-            low, high = int(drops.min()), int(drops.max())
+            drops = np.floor(t / self.every)  # a third of the time of //
+            low, high = drops.min(), drops.max()
             if high - low <= t.size:  # a table of powers is cheaper than a power for each
-                return (self.value * self.factor ** np.arange(low, high + 1.0))[drops - low]
+                table = self.value * self.factor ** np.arange(low, high + 1)
+                return table[(drops - low).astype(np.intp)]
         whole = is_whole(t) and fits(t, self.every)
         drops = t // int(self.every) if whole else m.floor(divide(t, self.every, m))
         return self.value * self.factor ** to_float(drops, m)
@@ -237,14 +238,18 @@ class Table(Curve):
 class Chain(Curve):
     """Curves one after the other, each in its own time; a boundary belongs to the later one."""
 
-    __slots__ = ("parts", "starts")
+    __slots__ = ("final", "parts", "starts")
 
     def __init__(self, parts: Sequence[Curve], starts: Sequence[float], length: float) -> None:
         self.parts = tuple(parts)
         self.starts = tuple(starts)
         self.length = length
+        # Between starts that are not whole, the last phase can seem to end just after the end.
+        self.final = None if all(map(_whole, starts)) else self.parts[-1].last
 
     def at(self, t: float) -> float:
+        if self.final is not None and t >= self.length:
+            return self.final
         i = bisect_right(self.starts, t) - 1
         return self.parts[i].at(t - self.starts[i])
 
@@ -255,7 +260,7 @@ class Chain(Curve):
         for start, part in zip(self.starts[1:], self.parts[1:], strict=True):
             local = maximum(minus(t, start, m), 0, m)
             out = m.where(at_least(t, start, m), part.on(local, m), out)
-        return out
+        return out if self.final is None else held(out, self.final, t, self.length, m)
 
     def _on_numpy(self, t: np.ndarray) -> np.ndarray:
         flat = t.ravel()
@@ -272,7 +277,8 @@ class Chain(Curve):
             unsorted = np.empty_like(values)
             unsorted[order] = values
             values = unsorted
-        return values.reshape(t.shape)
+        values = values.reshape(t.shape)
+        return values if self.final is None else held(values, self.final, t, self.length, np)
 
     def bounds(self) -> list[float]:
         inner = {
@@ -354,22 +360,28 @@ class Limit(Curve):
 class Retime(Curve):
     """``curve(max(0, t - delay) / factor)``; a negative delay skips the beginning."""
 
-    __slots__ = ("curve", "delay", "factor")
+    __slots__ = ("curve", "delay", "factor", "final")
 
     def __init__(self, curve: Curve, delay: float = 0, factor: float = 1) -> None:
         self.curve = curve
         self.delay = delay
         self.factor = factor
         self.length = max(0, curve.length * factor + delay)
+        self.final = None if factor == 1 and _whole(delay) else curve.last
 
     def at(self, t: float) -> float:
+        if self.final is not None and t >= self.length:
+            return self.final
         t = t - self.delay
         return self.curve.at((t if t > 0 else 0) / self.factor)
 
     def on(self, t: Array, m: Any) -> Array:
         if self.delay:
-            t = maximum(minus(t, self.delay, m), 0, m)
-        return self.curve.on(t if self.factor == 1 else divide(t, self.factor, m), m)
+            local = maximum(minus(t, self.delay, m), 0, m)
+        else:
+            local = t
+        out = self.curve.on(local if self.factor == 1 else divide(local, self.factor, m), m)
+        return out if self.final is None else held(out, self.final, t, self.length, m)
 
     def bounds(self) -> list[float]:
         moved = (bound * self.factor + self.delay for bound in self.curve.bounds())
@@ -425,6 +437,25 @@ class Cut(Curve):
 
 # What follows hides the differences between array libraries. Integer arrays stay integers for as
 # long as the numbers that meet them are whole and fit.
+
+
+def power(base: float, exponent: float) -> float:
+    """``base ** exponent``, infinite where it is too large for a float, as array libraries have it."""
+    try:
+        return float(base**exponent)
+    except OverflowError:
+        return math.inf
+
+
+def held(values: Array, final: float, t: Array, length: float, m: Any) -> Array:
+    """The values, but ``final`` from the time ``length`` on."""
+    if not math.isfinite(length):
+        return values
+    return m.where(at_least(t, length, m), full_like(values, final, m), values)
+
+
+def _whole(number: float) -> bool:
+    return float(number).is_integer()
 
 
 def is_whole(t: Array) -> bool:

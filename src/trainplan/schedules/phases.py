@@ -25,6 +25,7 @@ from trainplan.schedules.curves import (
     Retime,
     Steps,
     Table,
+    power,
 )
 from trainplan.schedules.durations import Duration, Span, optional_duration
 from trainplan.schedules.shapes import Linear, Shape, parse_shape
@@ -84,7 +85,7 @@ class PowerLaw(Schedule):
     def compile(self, span: Span) -> Curve:
         scale = 1.0 if self.unit is None else span.convert(1, span.unit, self.unit)
         cap = math.inf if self.cap is None else self.cap
-        return Power(self.coefficient * scale**self.exponent, self.exponent, cap)
+        return Power(self.coefficient * power(scale, self.exponent), self.exponent, cap)
 
     def plain(self) -> Any:
         given: dict[str, Any] = {"coefficient": self.coefficient, "exponent": self.exponent}
@@ -186,7 +187,7 @@ class Phase(Schedule):
         return self.shape.open_ended
 
     def plain(self) -> Any:
-        return {"phases": [self.item()]}
+        return {"phase": self.item()}
 
     def item(self) -> dict[str, Any]:
         """As it stands in a list of phases."""
@@ -232,7 +233,7 @@ class Hold(Schedule):
         return Flat(self.value, _alone(self, span))
 
     def plain(self) -> Any:
-        return {"phases": [self.item()]}
+        return self.item()
 
     def item(self) -> dict[str, Any]:
         """As it stands in a list of phases."""
@@ -280,7 +281,7 @@ class Take(Schedule):
         return Cut(curve, length)
 
     def plain(self) -> Any:
-        return {"phases": [self.item()]}
+        return {"take": self.item()}
 
     def item(self) -> dict[str, Any]:
         """As it stands in a list of phases."""

@@ -30,6 +30,8 @@ for _name, _class in {
     register_node(_name, _class)
 
 _DEEPEST = 50
+_NODES = ("hold", "phase", "phases", "product", "resolve", "sum", "take")
+"""What a plan file can name beside the registered schedules."""
 
 
 def from_dict(plain: Any) -> Schedule:
@@ -66,6 +68,9 @@ def parse(plain: Any, place: str, depth: int = 0) -> Schedule:
     inner = f"{place}.{name}" if place else str(name)
     if name == "phases":
         return _sequence(given, inner, depth)
+    if name in ("phase", "take", "hold"):
+        item, where = (plain, place) if name == "hold" else (given, inner)
+        return _piece(item, where, depth)
     if name in ("sum", "product"):
         return _pair(name, given, inner, depth)
     if name == "resolve":
@@ -73,7 +78,7 @@ def parse(plain: Any, place: str, depth: int = 0) -> Schedule:
     if name == "constant" and is_number(given):
         return _at(inner, Constant, given)
     if name not in REGISTRY:
-        known = [*REGISTRY, "phases", "sum", "product"]
+        known = [*REGISTRY, *_NODES]
         if name in controllers.CONTROLLERS:
             raise PlanError("a controller cannot stand inside a schedule", place=place, value=name)
         raise PlanError(
@@ -120,7 +125,7 @@ def _piece(item: Any, place: str, depth: int) -> phases.Piece:
             remedy="Write {start: ..., end: ..., duration: ...} or {hold: {...}}",
         )
     if set(item) == {"hold"}:
-        inner = f"{place}.hold"
+        inner = f"{place}.hold" if place else "hold"
         args, kwargs = arguments(item["hold"], inner)
         names = [field.name for field in fields(Hold)]
         return _phase(Hold, _by_position(names, args, inner) | kwargs, inner)
