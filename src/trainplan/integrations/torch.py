@@ -69,8 +69,11 @@ class Run:
         self.clock = Clock()
         self.values: dict[str, Value] = {}
         self._names = tuple(names)
-        self._readers = {name: _reader(plan.ready[name]) for name in plan}
+        self._in_steps = plan.unit == "steps"
         self._scales: list[dict[str, float]] = []
+        self._knobs: list[tuple[str, Callable[[float], Value], list[float]]] = [
+            (name, _reader(plan.ready[name]), []) for name in plan
+        ]
         self._capture_scales()
         self._unshare_tensors()
         self._handles = [
@@ -109,23 +112,19 @@ class Run:
 
     def apply(self) -> None:
         """Set every optimizer knob to its value at the current time."""
-        t = self.t
-        values = self.values
-        for name, read in self._readers.items():
-            values[name] = read(t)
+        t = self.clock.steps if self._in_steps else self.t
         groups = self.optimizer.param_groups
         if len(groups) > len(self._scales):
             self._capture_scales()
-        for group, scales in zip(groups, self._scales, strict=True):
-            for name, scale in scales.items():
-                value = values[name]
+        values = self.values
+        for name, read, scales in self._knobs:
+            value = values[name] = read(t)
+            for group, scale in zip(groups, scales, strict=False):
                 old = group[name]
-                if isinstance(old, torch.Tensor):
-                    old.fill_(value * scale)  # type: ignore[operator]
-                elif isinstance(value, tuple):
-                    _set_tuple(group, name, old, value)
+                if old.__class__ is float:
+                    group[name] = value * scale  # type: ignore[operator]
                 else:
-                    group[name] = value * scale
+                    _write(group, name, old, value, scale)
 
     def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         self.apply()
@@ -163,6 +162,9 @@ class Run:
                     group[key] = self._scale(name, group, groups)
                 scales[name] = float(group[key])
             self._scales.append(scales)
+        for name, _, column in self._knobs:
+            # A knob that the optimizer lacks has no scales, and so is written to no group.
+            column[:] = [scales[name] for scales in self._scales if name in scales]
 
     def _scale(self, name: str, group: dict[str, Any], groups: list[dict[str, Any]]) -> float:
         base = float(group.get(f"initial_{name}", group[name]))
@@ -350,8 +352,13 @@ def _reader(knob: Knob) -> Callable[[float], Value]:
     return knob.value
 
 
-def _set_tuple(group: dict[str, Any], name: str, old: Any, value: tuple[float, ...]) -> None:
-    if old and isinstance(old[0], torch.Tensor):
+def _write(group: dict[str, Any], name: str, old: Any, value: Any, scale: float) -> None:
+    """Set a hyperparameter that is not a float: a tensor, an integer, or several of them."""
+    if isinstance(old, torch.Tensor):
+        old.fill_(value * scale)
+    elif not isinstance(value, tuple):
+        group[name] = value * scale
+    elif old and isinstance(old[0], torch.Tensor):
         for tensor, number in zip(old, value, strict=True):
             tensor.fill_(number)
     elif old != value:
