@@ -2,6 +2,7 @@
 
 from trainplan.schedules.algebra import (
     Clipped,
+    Overlaid,
     Product,
     Repeated,
     Sampled,
@@ -105,6 +106,7 @@ __all__ = [
     "Named",
     "OneMinusSqrt",
     "OneMinusSquare",
+    "Overlaid",
     "Phase",
     "Polynomial",
     "PowerLaw",

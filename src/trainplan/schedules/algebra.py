@@ -6,10 +6,12 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from trainplan.errors import PlanError
+from trainplan.errors import PlanError, located
 from trainplan.schedules.base import Schedule
 from trainplan.schedules.curves import (
+    Chain,
     Curve,
+    Cut,
     Cycle,
     Limit,
     Pair,
@@ -18,7 +20,7 @@ from trainplan.schedules.curves import (
     Steps,
 )
 from trainplan.schedules.durations import Duration, Span
-from trainplan.schedules.phases import Constant, needs_horizon
+from trainplan.schedules.phases import Constant, as_schedule, needs_horizon
 from trainplan.schedules.values import count, finite
 
 _TOLERANCE = 1e-12
@@ -273,6 +275,48 @@ class Sampled(Schedule):
     def __repr__(self) -> str:
         how = f"at={list(self.at)!r}" if self.at is not None else f"every={self.every!r}"
         return f"{_bracketed(self.schedule)}.sample({how})"
+
+
+@dataclass(frozen=True)
+class Overlaid(Schedule):
+    """A schedule with another one put over a stretch of it.
+
+    Args:
+        schedule: What goes on below, as if nothing had been.
+        over: What is seen from ``at``, for ``duration``, in its own time.
+        at: When the stretch begins.
+        duration: How long it is.
+    """
+
+    schedule: Schedule
+    over: Schedule
+    at: Duration
+    duration: Duration
+
+    def __post_init__(self) -> None:
+        for name in ("schedule", "over"):
+            object.__setattr__(self, name, as_schedule(getattr(self, name), name))
+        for name in ("at", "duration"):
+            object.__setattr__(self, name, located(name, Duration.parse, getattr(self, name)))
+
+    def compile(self, span: Span) -> Curve:
+        below = self.schedule.compile(span)
+        start, length = span.measure(self.at), span.measure(self.duration)
+        end = start + length
+        over = self.over.compile(span.inner(length))
+        parts = [Cut(below, start), Cut(over, length), Retime(below, -end)]
+        return Chain(parts, [0, start, end], max(below.length, end))
+
+    def freeze(self, at: float, span: Span) -> Schedule:
+        start = Duration(span.measure(self.at))
+        length = Duration(span.measure(self.duration))
+        below = self.schedule.freeze(at, span)
+        begun = start.amount <= at
+        return replace(self, schedule=below, at=start, duration=length) if begun else self
+
+    def plain(self) -> Any:
+        given = {"schedule": self.schedule.plain(), "over": self.over.plain()}
+        return {"overlaid": given | {"at": self.at.plain(), "duration": self.duration.plain()}}
 
 
 def multiply(left: Schedule, right: Schedule | float) -> Schedule:

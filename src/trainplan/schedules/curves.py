@@ -376,10 +376,7 @@ class Retime(Curve):
         return self.curve.at((t if t > 0 else 0) / self.factor)
 
     def on(self, t: Array, m: Any) -> Array:
-        if self.delay:
-            local = maximum(minus(t, self.delay, m), 0, m)
-        else:
-            local = t
+        local = maximum(minus(t, self.delay, m), 0, m) if self.delay else t
         out = self.curve.on(local if self.factor == 1 else divide(local, self.factor, m), m)
         return out if self.final is None else held(out, self.final, t, self.length, m)
 
@@ -440,7 +437,7 @@ class Cut(Curve):
 
 
 def power(base: float, exponent: float) -> float:
-    """``base ** exponent``, infinite where it is too large for a float, as array libraries have it."""
+    """``base ** exponent``; what is too large for a float is infinite, as it is in arrays."""
     try:
         return float(base**exponent)
     except OverflowError:

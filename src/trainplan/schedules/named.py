@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from trainplan.errors import PlanError
+from trainplan.errors import PlanError, nearest
+from trainplan.schedules.algebra import Overlaid
 from trainplan.schedules.base import Schedule
 from trainplan.schedules.durations import Duration, Span, optional_duration
 from trainplan.schedules.phases import (
@@ -36,6 +37,7 @@ from trainplan.schedules.shapes import (
     Exponential,
     Inverse,
     Rex,
+    Shape,
     Uba,
     parse_shape,
 )
@@ -228,7 +230,7 @@ def wsd_s(
     budgets: Seq[float] | None = None,
     fraction: float = 0.1,
     warmup: Time = 0,
-    rewarmup: Time = 0,
+    rewarmup: Time | Seq[Time] = 0,
     shape: ShapeLike = "inverse",
     end: Level = "10%",
     *,
@@ -248,7 +250,8 @@ def wsd_s(
             of ``fraction`` of each budget that cost the same in total.
         fraction: Share of each budget that is decay.
         warmup: Length of the first linear rise, from 0.
-        rewarmup: Length of the rises after each window, from its end value; the authors use 0.
+        rewarmup: Length of the rises after each window, from its end value; one for all, or one
+            for each window, of which the first is not used. The authors use 0.
         shape: Shape of each decay.
         end: Value at the end of each window.
         skip_zero: Begin the warm-up at ``peak / warmup`` instead of 0.
@@ -265,13 +268,11 @@ def wsd_s(
     low = level(end, peak)
     pieces = _warm(peak, warmup, skip_zero=skip_zero)
     for k, window in enumerate(windows or ()):
-        if not isinstance(window, (list, tuple)) or len(window) != 2:
-            raise PlanError(
-                "a window is a pair (first step, end step)", place=f"windows[{k}]", value=window
-            )
-        first, last = (_time(x, f"windows[{k}][{i}]") for i, x in enumerate(window))
-        if k and rewarmup:
-            pieces.append(Phase(low, peak, _time(rewarmup, "rewarmup")))
+        pair = _row(window, ("first step", "end step"), f"windows[{k}]")
+        first, last = (_time(x, f"windows[{k}][{i}]") for i, x in enumerate(pair))
+        rise = _time(_each(rewarmup, k, len(windows or ()), "rewarmup"), "rewarmup")
+        if k and rise.amount:
+            pieces.append(Phase(None, peak, rise))
         pieces.append(Hold(peak, until=first))
         decay = Phase(peak, low, until=last, shape=shape)
         pieces.extend(_repeat_second(decay, first, last) if authors_first_step else [decay])
@@ -313,7 +314,8 @@ def wsdc(
         raise PlanError("further levels need a length for the tail", place="tail", value=None)
     low = level(end, peak)
     after = [Hold(low, _time(tail, "tail"))] if tail is not None else []
-    for k, (length, value) in enumerate(levels):
+    for k, row in enumerate(levels):
+        length, value = _row(row, ("length", "value"), f"levels[{k}]")
         after.append(Hold(level(value, peak, f"levels[{k}][1]"), _time(length, f"levels[{k}][0]")))
     return Sequence(
         *_warm(peak, warmup),
@@ -391,7 +393,10 @@ def rewarm(
     >>> rewarm([100, 100], 1.0, end=0.1, warmup=10)([0, 1, 10, 99, 110, 200]).round(3).tolist()
     [0.1, 0.1, 1.0, 0.1, 1.0, 0.1]
     """
-    lengths = [_whole_length(x, f"datasets[{i}]") for i, x in enumerate(datasets)]
+    _one_of(rewarm_from, ("zero", "previous_end"), "rewarm_from")
+    lengths = [
+        _whole_length(x, f"datasets[{i}]") for i, x in enumerate(_some(datasets, "datasets"))
+    ]
     n = len(lengths)
     pieces: list[Piece] = []
     low = 0.0
@@ -474,10 +479,8 @@ def cosine_power(
     >>> cosine_power(1.0, p=1.0, duration=100)([0, 100]).tolist()
     [1.0, 0.0]
     """
-    if mode == "closed_form":
+    if _one_of(mode, ("closed_form", "authors_epoch_table"), "mode") == "closed_form":
         return _decaying(peak, end, warmup, duration, CosinePower(p), skip_zero=skip_zero)
-    if mode != "authors_epoch_table":
-        raise PlanError("unknown mode", place="mode", value=mode, remedy="Use 'closed_form'")
     peak = finite(peak, "peak")
     epochs = count(duration, "duration", least=2)
     rise = count(warmup, "warmup", least=0)
@@ -554,10 +557,7 @@ def uba(
         return first
     if duration is None:
         raise PlanError("further stages need a duration", place="duration", value=None)
-    more = [
-        Phase(top, level(low, top), _time(length, f"stages[{k}][0]"), Uba(phi))
-        for k, (length, top, low) in enumerate(stages)
-    ]
+    more = [_stage(stage, f"stages[{k}]", Uba(phi)) for k, stage in enumerate(stages)]
     return Sequence(Take(first, _time(duration, "duration")), *more)
 
 
@@ -662,7 +662,7 @@ def cyclic_cosine(
         n = count(cycles, "cycles")
         marks = [_time(f"{100 * (k + 1) / n!r}%", "cycles") for k in range(n)]
     else:
-        marks = [_time(x, f"ends[{k}]") for k, x in enumerate(ends)]
+        marks = [_time(x, f"ends[{k}]") for k, x in enumerate(_some(ends, "ends"))]
     low = level(end, peak)
     waves = [Phase(peak, low, until=mark, shape=Cosine()) for mark in marks]
     return Sequence(*_warm(peak, warmup, skip_zero=skip_zero), *waves)
@@ -678,14 +678,8 @@ def resume_ramp(schedule: Schedule, peak: float, at: Time, duration: Time) -> Sc
     >>> resume_ramp(constant(1.0), 1.0, at=100, duration=10)([99, 100, 105, 110]).tolist()
     [1.0, 0.0, 0.5, 1.0]
     """
-    start, length = _time(at, "at"), _time(duration, "duration")
-    if start.unit or length.unit:
-        raise PlanError("a resume is at a step", place="at", value=at, remedy="Write numbers")
-    return Sequence(
-        Take(schedule, start),
-        Phase(0.0, finite(peak, "peak"), length),
-        Take(schedule, skip=Duration(start.amount + length.amount)),
-    )
+    ramp = Phase(0.0, finite(peak, "peak"))
+    return Overlaid(schedule, ramp, _time(at, "at"), _time(duration, "duration"))
 
 
 def wsd_s_windows(budgets: Seq[float], fraction: float = 0.1) -> list[tuple[int, int]]:
@@ -841,11 +835,38 @@ def _rise(start: float | None, peak: float, length: int | float) -> list[Piece]:
     return [Hold(first, Duration(min(1, length))), Phase(first, peak, Duration(max(0, length - 1)))]
 
 
+def _stage(stage: Any, place: str, shape: Shape) -> Phase:
+    length, top, low = _row(stage, ("length", "peak", "end"), place)
+    top = finite(top, f"{place}[1]")
+    return Phase(top, level(low, top, f"{place}[2]"), _time(length, f"{place}[0]"), shape)
+
+
+def _row(value: Any, names: tuple[str, ...], place: str) -> Any:
+    """A list of as many items as there are names for them."""
+    if not isinstance(value, (list, tuple)) or len(value) != len(names):
+        raise PlanError(f"must be a list of {', '.join(names)}", place=place, value=value)
+    return value
+
+
+def _some(values: Any, place: str) -> Any:
+    """A list that is not empty."""
+    if not isinstance(values, (list, tuple)) or not values:
+        raise PlanError("must be a list that is not empty", place=place, value=values)
+    return values
+
+
+def _one_of(value: Any, known: tuple[str, ...], place: str) -> Any:
+    if value not in known:
+        remedy = nearest(str(value), known)
+        raise PlanError("unknown choice", place=place, value=value, remedy=remedy)
+    return value
+
+
 def _each(value: Any, k: int, n: int, place: str) -> Any:
     if not isinstance(value, (list, tuple)):
         return value
     if len(value) != n:
-        raise PlanError(f"needs one value, or {n}, one for each dataset", place=place, value=value)
+        raise PlanError(f"needs one value, or one each, {n} in all", place=place, value=value)
     return value[k]
 
 

@@ -29,7 +29,7 @@ from trainplan.schedules.curves import (
 )
 from trainplan.schedules.durations import Duration, Span, optional_duration
 from trainplan.schedules.shapes import Linear, Shape, parse_shape
-from trainplan.schedules.values import finite
+from trainplan.schedules.values import finite, is_number
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,8 @@ class Take(Schedule):
     until: Duration | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "skip", Duration.parse(self.skip))
+        object.__setattr__(self, "schedule", as_schedule(self.schedule))
+        object.__setattr__(self, "skip", located("skip", Duration.parse, self.skip))
         _set_length(self)
 
     @property
@@ -458,6 +459,15 @@ class Profile(Schedule):
         if self.duration is not None:
             given["duration"] = self.duration.plain()
         return {"profile": given | ({"hold": True} if self.hold else {})}
+
+
+def as_schedule(value: Any, place: str = "schedule") -> Schedule:
+    """A schedule, or a number as one."""
+    if isinstance(value, Schedule):
+        return value
+    if is_number(value):
+        return Constant(value)
+    raise PlanError("neither a schedule nor a number", place=place, value=value)
 
 
 def needs_horizon(place: str = "") -> PlanError:

@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 for _name, _class in {
     "clipped": algebra.Clipped,
+    "overlaid": algebra.Overlaid,
     "power_law": phases.PowerLaw,
     "profile": phases.Profile,
     "repeated": algebra.Repeated,
@@ -89,10 +90,11 @@ def parse(plain: Any, place: str, depth: int = 0) -> Schedule:
 
 def _call(entry: Entry, given: Any, place: str, depth: int) -> Schedule:
     args, kwargs = arguments(given, place)
-    if "schedule" in entry.parameters and args:
+    if entry.nested and args:
         args, kwargs = (), _by_position(list(entry.parameters), args, place)
-    if "schedule" in kwargs and "schedule" in entry.parameters:
-        kwargs["schedule"] = parse(kwargs["schedule"], f"{place}.schedule", depth + 1)
+    for key in entry.nested:
+        if key in kwargs:
+            kwargs[key] = parse(kwargs[key], f"{place}.{key}", depth + 1)
     return _at(place, entry.make, args, kwargs)
 
 

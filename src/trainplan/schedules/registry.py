@@ -43,6 +43,11 @@ class Entry:
         """The parameters by name, in order."""
         return dict(self.signature.parameters)
 
+    @cached_property
+    def nested(self) -> tuple[str, ...]:
+        """The parameters that are schedules themselves."""
+        return tuple(k for k, p in self.parameters.items() if p.annotation == "Schedule")
+
     def make(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Schedule:
         """The schedule with these arguments."""
         bound = self.bind(args, kwargs)
