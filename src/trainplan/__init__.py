@@ -21,7 +21,16 @@ from trainplan._version import __version__
 if TYPE_CHECKING:
     from trainplan import lab, papers, schedules
     from trainplan.errors import MissingExtraError, PlanError
-    from trainplan.integrations import torch
+    from trainplan.integrations import (
+        accelerate,
+        keras,
+        lightning,
+        optax,
+        torch,
+        trackers,
+        transformers,
+        trl,
+    )
     from trainplan.lint import Finding, check
     from trainplan.plan import Plan
     from trainplan.schedules.controllers import Controller
@@ -35,10 +44,17 @@ _HOME = {
     "check": "trainplan.lint",
 }
 _ROOMS = {
+    "accelerate": "trainplan.integrations.accelerate",
+    "keras": "trainplan.integrations.keras",
     "lab": "trainplan.lab",
+    "lightning": "trainplan.integrations.lightning",
+    "optax": "trainplan.integrations.optax",
     "papers": "trainplan.papers",
     "schedules": "trainplan.schedules",
     "torch": "trainplan.integrations.torch",
+    "trackers": "trainplan.integrations.trackers",
+    "transformers": "trainplan.integrations.transformers",
+    "trl": "trainplan.integrations.trl",
 }
 
 __all__ = [
@@ -48,11 +64,18 @@ __all__ = [
     "Plan",
     "PlanError",
     "__version__",
+    "accelerate",
     "check",
+    "keras",
     "lab",
+    "lightning",
+    "optax",
     "papers",
     "schedules",
     "torch",
+    "trackers",
+    "transformers",
+    "trl",
 ]
 
 
