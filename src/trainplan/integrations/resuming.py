@@ -56,8 +56,11 @@ def recall(memory: dict[str, Any], given: Plan, at: float) -> Plan:
     ...     print(error.problem)
     the past would change, first at step 1: it was 0.05 and would be 0.025
     """
+    now = written(given)
+    if memory["used"] == now:
+        return given
     past = _read(memory["used"], given)
-    if memory["given"] == written(given):
+    if memory["given"] == now:
         return past
     if past.unit != given.unit:
         raise PlanError(
@@ -77,6 +80,8 @@ _REMEDY = (
 
 
 def _read(plain: dict[str, Any], given: Plan) -> Plan:
-    """A plan with the written schedules and the controllers that the code has."""
-    fields = {name: knob for name, knob in given.knobs.items() if is_controller(knob)}
-    return Plan.from_dict({**plain, **fields}, "checkpoint")
+    """A plan with the written schedules, and the controllers and the order that the code has."""
+    ours = {name: knob for name, knob in given.knobs.items() if is_controller(knob)}
+    knobs = {**plain, **ours}
+    order = [*(name for name in given if name in knobs), *knobs]
+    return Plan.from_dict({name: knobs[name] for name in dict.fromkeys(order)}, "checkpoint")
