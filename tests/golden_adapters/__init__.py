@@ -24,6 +24,5 @@ LATER: dict[str, tuple[str, ...]] = {
         "least-squares fit in log-log space",
     ),
     "sharpdarts-cosine-power": ("Max-W mixing",),
-    "wsd-s": ("expected hill and river parts",),
 }
 """Functions whose rooms are not built yet: what their descriptions begin with, by paper."""

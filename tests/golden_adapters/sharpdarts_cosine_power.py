@@ -19,9 +19,7 @@ def epoch_table(inputs):
 
 
 def closed_form(inputs):
-    schedule = s.cosine_power(
-        inputs["max_lr"], inputs["min_lr"], inputs["p"], duration=inputs["T"]
-    )
+    schedule = s.cosine_power(inputs["max_lr"], inputs["min_lr"], inputs["p"], duration=inputs["T"])
     return {"lr": schedule(inputs["t"])}
 
 

@@ -1,8 +1,10 @@
 """WSD-S: the authors' cyclic builder, its windows, and the inverse decay."""
 
+import itertools
 import math
 
 from trainplan import schedules as s
+from trainplan.lab.toys.valley import RiverValley, State
 
 SHAPES = {"linear": "linear", "cosine": "cosine", "inv": "inverse", "constant": "constant"}
 
@@ -12,11 +14,15 @@ def cyclic_builder(inputs):
     total, warmup = inputs["num_train_steps"], inputs.get("warmup", 0)
     rewarmup, decay = inputs.get("rewarmup", 0), inputs.get("decay")
     windows = s.cycle_windows(total, cycles, warmup, rewarmup, decay)
-    first = windows[0][1]
+    ends = [0, *(end for _, end in windows)]
+    lengths = [b - a for a, b in itertools.pairwise(ends)]
     peak, ratio = inputs["learning_rate"], inputs["min_lr_ratio"]
     shape = inputs.get("lr_schedule", "linear")
     common = {"peak": peak, "end": peak * ratio}
-    rises = {"warmup": _steps(warmup, first), "rewarmup": _steps(rewarmup, first)}
+    rises = {
+        "warmup": _steps(warmup, lengths[0]),
+        "rewarmup": [_steps(rewarmup, length) for length in lengths],
+    }
     if shape == "inv_sqrt":
         shape = _inverse_sqrt(rises["warmup"], windows[0], ratio)
     schedule = s.wsd_s(
@@ -62,7 +68,15 @@ def inverse_decay(inputs):
     return {"lr": phase(inputs["t"])}
 
 
+def river_valley(inputs):
+    noise = inputs["noise_sd_h"], inputs["noise_sd_r"]
+    valley = RiverValley(inputs["kh"], inputs["kr"], *noise)
+    hill, river, _ = valley.run(inputs["lr"], State(inputs["x0"], 0.0, inputs["var_y0"]))
+    return {"hill_loss": hill, "river_loss": river}
+
+
 ADAPTERS = {
+    "expected hill and river parts": river_valley,
     "learning rate at each (0-based) optimizer step, as produced by the authors' cyclic": (
         cyclic_builder
     ),
