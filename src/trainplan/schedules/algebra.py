@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from trainplan.errors import PlanError, located
-from trainplan.schedules.base import Schedule
+from trainplan.schedules.base import Schedule, bracketed
 from trainplan.schedules.curves import (
     Chain,
     Curve,
@@ -35,6 +35,8 @@ class Scaled(Schedule):
     schedule: Schedule
     factor: float
 
+    infix: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "factor", finite(self.factor, "factor"))
 
@@ -48,7 +50,7 @@ class Scaled(Schedule):
         return {"scaled": {"schedule": self.schedule.plain(), "factor": self.factor}}
 
     def __repr__(self) -> str:
-        return f"{_bracketed(self.schedule)} * {self.factor!r}"
+        return f"{bracketed(self.schedule)} * {self.factor!r}"
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Product(Schedule):
 
     left: Schedule
     right: Schedule
+
+    infix: ClassVar[bool] = True
 
     def compile(self, span: Span) -> Curve:
         return Pair(self.left.compile(span), self.right.compile(span), multiply=True)
@@ -68,7 +72,7 @@ class Product(Schedule):
         return {"product": [self.left.plain(), self.right.plain()]}
 
     def __repr__(self) -> str:
-        return f"{_bracketed(self.left)} * {_bracketed(self.right)}"
+        return f"{bracketed(self.left)} * {bracketed(self.right)}"
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,8 @@ class Sum(Schedule):
 
     left: Schedule
     right: Schedule
+
+    infix: ClassVar[bool] = True
 
     def compile(self, span: Span) -> Curve:
         return Pair(self.left.compile(span), self.right.compile(span), multiply=False)
@@ -88,7 +94,7 @@ class Sum(Schedule):
         return {"sum": [self.left.plain(), self.right.plain()]}
 
     def __repr__(self) -> str:
-        return f"{self.left!r} + {_bracketed(self.right)}"
+        return f"{self.left!r} + {bracketed(self.right)}"
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,7 @@ class Clipped(Schedule):
         return {"clipped": {"schedule": self.schedule.plain()} | given}
 
     def __repr__(self) -> str:
-        return f"{_bracketed(self.schedule)}.clip({self.low!r}, {self.high!r})"
+        return f"{bracketed(self.schedule)}.clip({self.low!r}, {self.high!r})"
 
 
 @dataclass(frozen=True)
@@ -145,7 +151,7 @@ class Stretched(Schedule):
         return {"stretched": {"schedule": self.schedule.plain(), "factor": self.factor}}
 
     def __repr__(self) -> str:
-        return f"{_bracketed(self.schedule)}.stretch({self.factor!r})"
+        return f"{bracketed(self.schedule)}.stretch({self.factor!r})"
 
 
 @dataclass(frozen=True)
@@ -167,7 +173,7 @@ class Shifted(Schedule):
         return {"shifted": {"schedule": self.schedule.plain(), "by": self.by.plain()}}
 
     def __repr__(self) -> str:
-        return f"{_bracketed(self.schedule)}.shift({self.by!r})"
+        return f"{bracketed(self.schedule)}.shift({self.by!r})"
 
 
 @dataclass(frozen=True)
@@ -219,7 +225,7 @@ class Repeated(Schedule):
         return {"repeated": given | ({} if self.times is None else {"times": self.times})}
 
     def __repr__(self) -> str:
-        return f"{_bracketed(self.schedule)}.repeat({self.every!r}, {self.times!r})"
+        return f"{bracketed(self.schedule)}.repeat({self.every!r}, {self.times!r})"
 
 
 @dataclass(frozen=True)
@@ -274,7 +280,7 @@ class Sampled(Schedule):
 
     def __repr__(self) -> str:
         how = f"at={list(self.at)!r}" if self.at is not None else f"every={self.every!r}"
-        return f"{_bracketed(self.schedule)}.sample({how})"
+        return f"{bracketed(self.schedule)}.sample({how})"
 
 
 @dataclass(frozen=True)
@@ -331,8 +337,3 @@ def multiply(left: Schedule, right: Schedule | float) -> Schedule:
 def add(left: Schedule, right: Schedule | float) -> Schedule:
     """A schedule plus a schedule or a number."""
     return Sum(left, right if isinstance(right, Schedule) else Constant(right))
-
-
-def _bracketed(schedule: Schedule) -> str:
-    text = repr(schedule)
-    return f"({text})" if isinstance(schedule, (Scaled, Product, Sum)) else text

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from numbers import Real
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import numpy as np
 
@@ -31,6 +31,9 @@ class Schedule(ABC):
     completed units (steps, unless the plan says otherwise), so the first update uses ``t = 0``.
     NumPy and Python values are computed in float64. Past its end a schedule holds its last value.
     """
+
+    infix: ClassVar[bool] = False
+    """Whether it is written with an operator, and so needs brackets inside other ones."""
 
     @abstractmethod
     def compile(self, span: Span) -> Curve:
@@ -284,7 +287,12 @@ class Resolved(Schedule):
     def __repr__(self) -> str:
         unit = [] if self.unit == "steps" else [f"unit={self.unit!r}"]
         rest = ", ".join([repr(self.horizon), *unit, *(f"{k}={v!r}" for k, v in self.rates)])
-        return f"{self.schedule!r}.resolve({rest})"
+        return f"{bracketed(self.schedule)}.resolve({rest})"
+
+
+def bracketed(schedule: Schedule) -> str:
+    """How a schedule is written before a method's dot or inside a product."""
+    return f"({schedule!r})" if schedule.infix else repr(schedule)
 
 
 RATES = ("steps_per_epoch", "tokens_per_step", "samples_per_step")

@@ -87,6 +87,8 @@ class ReduceOnPlateau:
             setattr(self, name, finite(getattr(self, name), name))
         for name in ("patience", "cooldown"):
             setattr(self, name, count(getattr(self, name), name, least=0))
+        if not isinstance(self.signal, str):
+            raise PlanError("the name of a signal is text", place="signal", value=self.signal)
         if not 0 < self.factor < 1:
             raise PlanError(
                 "the factor must lie between 0 and 1", place="factor", value=self.factor
@@ -139,15 +141,15 @@ class ReduceOnPlateau:
         Raises:
             PlanError: If the state is not one of this controller.
         """
-        if set(state) != set(self._state):
-            raise PlanError("not a state of ReduceOnPlateau", place="state", value=sorted(state))
+        if not isinstance(state, dict) or set(state) != set(self._state):
+            raise PlanError("not a state of ReduceOnPlateau", place="state", value=state)
         worst = math.inf if self.mode == "min" else -math.inf
-        best = worst if state["best"] == "none" else float(state["best"])
+        unset = state["best"] == "none"
         self._state = {
-            "value": float(state["value"]),
-            "best": best,
-            "bad": int(state["bad"]),
-            "cooling": int(state["cooling"]),
+            "value": finite(state["value"], "state.value"),
+            "best": worst if unset else finite(state["best"], "state.best"),
+            "bad": count(state["bad"], "state.bad", least=0),
+            "cooling": count(state["cooling"], "state.cooling", least=0),
         }
 
     def plain(self) -> Any:

@@ -75,7 +75,10 @@ def refine(
 
 def usable_norms(gradient_norms: Any) -> FloatArray:
     """Norms without infinite entries and without the first and last two (logging artefacts)."""
-    norms = np.asarray(gradient_norms, dtype=np.float64).ravel()
+    try:
+        norms = np.asarray(gradient_norms, dtype=np.float64).ravel()
+    except (TypeError, ValueError):
+        raise PlanError("not numbers", place="gradient_norms", value=gradient_norms) from None
     if np.isnan(norms).any() or (norms < 0).any():
         bad = int(np.argmax(np.isnan(norms) | (norms < 0)))
         raise PlanError(
