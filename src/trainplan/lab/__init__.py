@@ -25,10 +25,13 @@ if TYPE_CHECKING:
         probability_of_improvement,
     )
     from trainplan.lab.store import RunDirectoryError
+    from trainplan.lab.study import Claim, Study, Tuned
+    from trainplan.lab.study_runner import run_study
     from trainplan.lab.workload import Task, Workload, WorkloadSpec
 
 _HOME = {
     "Arm": "experiment",
+    "Claim": "study",
     "Comparison": "results",
     "Experiment": "experiment",
     "Interrupted": "runner",
@@ -36,8 +39,10 @@ _HOME = {
     "LabError": "runner",
     "Run": "results",
     "RunDirectoryError": "store",
+    "Study": "study",
     "Summary": "results",
     "Task": "workload",
+    "Tuned": "study",
     "Tuning": "experiment",
     "Workload": "workload",
     "WorkloadSpec": "workload",
@@ -49,10 +54,12 @@ _HOME = {
     "paired_difference": "statistics",
     "paired_p_value": "statistics",
     "probability_of_improvement": "statistics",
+    "run_study": "study_runner",
 }
 
 __all__ = [
     "Arm",
+    "Claim",
     "Comparison",
     "Experiment",
     "Interrupted",
@@ -60,8 +67,10 @@ __all__ = [
     "LabError",
     "Run",
     "RunDirectoryError",
+    "Study",
     "Summary",
     "Task",
+    "Tuned",
     "Tuning",
     "Workload",
     "WorkloadSpec",
@@ -73,6 +82,7 @@ __all__ = [
     "paired_difference",
     "paired_p_value",
     "probability_of_improvement",
+    "run_study",
 ]
 
 

@@ -21,7 +21,7 @@ from trainplan.lab.workload import WorkloadSpec
 from trainplan.plan import Plan
 from trainplan.schedules.base import Schedule
 
-_TUNING_SEEDS_FROM = 1_000_000
+TUNING_SEEDS_FROM = 1_000_000
 """Tuning uses seeds from here on: no arm is judged on a seed that its peak was chosen on."""
 
 
@@ -52,7 +52,7 @@ class Tuning:
 
     def seed_numbers(self) -> tuple[int, ...]:
         """The seeds that tuning runs on."""
-        return tuple(range(_TUNING_SEEDS_FROM, _TUNING_SEEDS_FROM + self.seeds))
+        return tuple(range(TUNING_SEEDS_FROM, TUNING_SEEDS_FROM + self.seeds))
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         _check_names([arm.name for arm in self.arms])
-        _check_seeds(self.seeds)
+        _check_seeds(self.seeds, self.tuning)
         if self.eval_every < 1:
             raise PlanError("must be at least 1", place="eval_every", value=self.eval_every)
 
@@ -226,10 +226,11 @@ def _check_names(names: Sequence[str]) -> None:
             raise PlanError("two arms have one name", place="arms", value=name, remedy=remedy)
 
 
-def _check_seeds(seeds: Sequence[int]) -> None:
+def _check_seeds(seeds: Sequence[int], tuning: Tuning | None) -> None:
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         remedy = "Give at least one seed, each once, none negative"
         raise PlanError("these seeds cannot be used", place="seeds", value=seeds, remedy=remedy)
-    if max(seeds) >= _TUNING_SEEDS_FROM:
-        remedy = f"Seeds from {_TUNING_SEEDS_FROM} on are used for tuning"
-        raise PlanError("the seed is too large", place="seeds", value=max(seeds), remedy=remedy)
+    taken = set(seeds) & set(tuning.seed_numbers()) if tuning else set()
+    if taken:
+        remedy = f"Seeds from {TUNING_SEEDS_FROM} on are used for tuning"
+        raise PlanError("the peak is chosen on it", place="seeds", value=min(taken), remedy=remedy)

@@ -1,0 +1,139 @@
+"""Make measurements in worker processes of one thread each."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trainplan.errors import PlanError
+from trainplan.lab.runner import LabError
+
+if TYPE_CHECKING:
+    from trainplan.lab.study_runner import Cell
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one cell gave.
+
+    Attributes:
+        results: Metrics by arm.
+        seconds: How long it took.
+    """
+
+    results: Mapping[str, Mapping[str, float]]
+    seconds: float
+
+
+def in_processes(
+    source: str, cells: Sequence[Cell], jobs: int
+) -> Iterable[tuple[Cell, Measurement]]:
+    """Measure cells, each in a process of its own for the time being; yield them as they finish.
+
+    Leaving the iteration early, by an interrupt too, ends the processes at once.
+
+    Args:
+        source: Where the study is found, see `trainplan.lab.study_loading.load_study`.
+        cells: What to measure.
+        jobs: How many at a time.
+
+    Raises:
+        LabError: If a measurement fails, or a process dies.
+    """
+    context = multiprocessing.get_context("spawn")
+    count = min(jobs, len(cells))
+    with _one_thread_each():
+        pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin)
+        finished = False
+        try:
+            futures = {pool.submit(_measure, source, cell): cell for cell in cells}
+            for future in as_completed(futures):
+                cell = futures[future]
+                yield cell, _result(future, cell)
+            finished = True
+        finally:
+            pool.shutdown(wait=finished, cancel_futures=True)
+            if not finished:
+                for process in multiprocessing.active_children():
+                    process.terminate()
+
+
+def _result(future: Future[Any], cell: Cell) -> Measurement:
+    name = f"{cell.arm or 'all arms'}, seed {cell.seed}"
+    try:
+        outcome, seconds, problem = future.result()
+    except BrokenProcessPool as error:
+        raise LabError(
+            f"the process that measured died (among the last: {name}): it may have run out of "
+            "memory; use fewer --jobs and go on with --resume"
+        ) from error
+    if problem is not None:
+        if isinstance(problem, PlanError):
+            raise problem
+        raise LabError(f"{name}: {problem}")
+    return Measurement(outcome, seconds)
+
+
+def _begin() -> None:
+    """Prepare a worker: the parent alone handles Ctrl-C, and no worker outlives it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
+
+
+def _measure(source: str, cell: Cell) -> tuple[Any, float, PlanError | str | None]:
+    from trainplan.lab.study_loading import load_study
+    from trainplan.lab.study_runner import measure_cell
+
+    try:
+        study = load_study(source)
+        _use_one_thread()
+        begin = time.perf_counter()
+        results = measure_cell(study, cell)
+    except PlanError as error:
+        return None, 0.0, error
+    except Exception as error:  # noqa: BLE001 - a study is other people's code
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{os.path.basename(where.filename)}:{where.lineno}"
+        return None, 0.0, f"{type(error).__name__}: {error} ({place})"
+    return results, time.perf_counter() - begin, None
+
+
+def _use_one_thread() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Numerical libraries read these variables when a worker first loads them."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
