@@ -10,14 +10,16 @@ from typing import Any
 
 from trainplan.errors import PlanError
 
-_LARGEST_FILE = 4 * 1024 * 1024
+_LARGEST_FILE = 1024 * 1024
+_DEEPEST = 100
+"""Deeper files would take the parser a long time; no plan is a fraction of it."""
 
 
 def read_text(path: Path) -> str:
     """The text of a small file.
 
     Raises:
-        PlanError: If there is none, if it is larger than 4 MB, or if it is not UTF-8.
+        PlanError: If there is none, if it is larger than 1 MB, or if it is not UTF-8.
     """
     try:
         with path.open("rb") as stream:
@@ -25,7 +27,7 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise PlanError(f"cannot read the plan: {error.strerror}", place=str(path)) from None
     if len(raw) > _LARGEST_FILE:
-        raise PlanError("larger than 4 MB: not a plan file", place=str(path))
+        raise PlanError("larger than 1 MB: not a plan file", place=str(path))
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -38,20 +40,25 @@ def read_yaml(text: str, source: str) -> Any:
     """Plain data from YAML 1.2, without tags, anchors and aliases."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
-    from ruamel.yaml.events import AliasEvent
+    from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
     reader = YAML(typ="safe", pure=True)
     reader.version = (1, 2)
+    depth = 0
     try:
         for event in reader.parse(io.StringIO(text)):
+            line = f"{source}: line {event.start_mark.line + 1}"
             tag = getattr(event, "tag", None)
             if isinstance(event, AliasEvent) or getattr(event, "anchor", None) or tag:
-                line = event.start_mark.line + 1
                 raise PlanError(
                     "tags, anchors and aliases are not allowed in a plan file",
-                    place=f"{source}: line {line}",
+                    place=line,
                     remedy="Write the value out",
                 )
+            depth += isinstance(event, CollectionStartEvent)
+            depth -= isinstance(event, CollectionEndEvent)
+            if depth > _DEEPEST:
+                raise PlanError("nested too deeply", place=line, remedy="Write it more simply")
         data = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)

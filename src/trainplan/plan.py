@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from trainplan.errors import PlanError, nearest
+from trainplan.errors import PlanError, located, nearest
 from trainplan.files import read_text, read_yaml, write_atomically
 from trainplan.knobs import (
     Knob,
@@ -191,15 +191,8 @@ class Plan(Mapping[str, Any]):
             raise PlanError(
                 "a plan without a horizon needs no extension", place="horizon", value=None
             )
-        new_horizon = parse_horizon(horizon)
         self._check_inside(at)
-        if new_horizon < at:
-            raise PlanError(
-                f"the new horizon lies before the {at:g} {self.unit} already done",
-                place="horizon",
-                value=horizon,
-                remedy="Give a later one",
-            )
+        new_horizon = self._later(horizon, at)
         span = Span.of(old, self.unit, self.rates)
         frozen = {
             name: map_schedules(knob, lambda s: s.freeze(at, span))
@@ -238,7 +231,8 @@ class Plan(Mapping[str, Any]):
         (60, [0.1, 0.1, 0.05, 0.0])
         """
         self._check_inside(at)
-        start = _mark(at)
+        start = Duration.parse(at)
+        length = None if horizon is None else self._later(horizon, at)
         span = Span.of(self.horizon, self.unit, self.rates)
         after = {name: read_knob(value, name) for name, value in knobs.items()}
         if decay is not None:
@@ -249,15 +243,16 @@ class Plan(Mapping[str, Any]):
                     value=decay,
                     remedy="Give the branched knobs by name",
                 )
-            after["lr"] = Phase(None, None, _duration(decay), shape)
-            horizon = horizon or _plain_number(at) + span.measure(_duration(decay))
+            lasts = located("decay", Duration.parse, decay)
+            after["lr"] = Phase(None, None, lasts, shape)
+            length = length or start.amount + located("decay", span.measure, lasts)
         futures = {name: self._future(name, knob, start, end) for name, knob in after.items()}
         kept = {
             name: map_schedules(knob, lambda s: s.freeze(at, span)) if self.horizon else knob
             for name, knob in self.knobs.items()
             if name not in futures
         }
-        new = self.replace(horizon=horizon or self.horizon, **{**kept, **futures})
+        new = self.replace(horizon=length or self.horizon, **{**kept, **futures})
         self.check_past(new, at)
         return new
 
@@ -283,6 +278,18 @@ class Plan(Mapping[str, Any]):
                 f"the time of the change must be a number not below 0{limit}", place="at", value=at
             )
 
+    def _later(self, horizon: int | float, at: float) -> int | float:
+        """Check the horizon of a run that has ``at`` units behind it."""
+        number = parse_horizon(horizon)
+        if number < at:
+            raise PlanError(
+                f"the new horizon lies before the {at:g} {self.unit} already done",
+                place="horizon",
+                value=horizon,
+                remedy="Give a later one",
+            )
+        return number
+
     def check_past(self, new: Plan, at: float) -> None:
         """Refuse another plan for the rest of a run that has ``at`` units behind it.
 
@@ -291,9 +298,15 @@ class Plan(Mapping[str, Any]):
                 time and both values.
         """
         for name, knob in self.ready.items():
-            others = new.ready.get(name)
+            if name not in new.knobs:
+                continue
+            other = new.ready[name]
             mine = knob if isinstance(knob, tuple) else (knob,)
-            theirs = others if isinstance(others, tuple) else (others,)
+            theirs = other if isinstance(other, tuple) else (other,)
+            if len(mine) != len(theirs):
+                raise PlanError(
+                    f"there were {len(mine)} numbers and would be {len(theirs)}", place=name
+                )
             for before, after in zip(mine, theirs, strict=True):
                 if isinstance(before, Schedule) and isinstance(after, Schedule):
                     _same_past(name, before, after, at, self.unit)
@@ -391,21 +404,6 @@ def _rate(value: Any, name: str) -> float:
     if not is_number(value) or not 0 < value < float("inf"):
         raise PlanError("a rate must be a number above zero", place=name, value=value)
     return value if isinstance(value, int) else float(value)
-
-
-def _duration(value: Any) -> Duration:
-    try:
-        return Duration.parse(value)
-    except PlanError as error:
-        raise error.inside("decay") from None
-
-
-def _mark(at: float) -> Duration:
-    return Duration.parse(at)
-
-
-def _plain_number(at: float) -> float:
-    return Duration.parse(at).amount
 
 
 def _same_past(name: str, before: Schedule, after: Schedule, at: float, unit: str) -> None:
