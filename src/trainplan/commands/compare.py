@@ -42,7 +42,7 @@ def compare(
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(min=1, help="Budget of every arm (default: the plans' horizon, or 600)."),
+        typer.Option(min=1, help="Budget of every arm (default: the plans' horizon, or 800)."),
     ] = None,
     own_horizons: Annotated[
         bool, typer.Option("--own-horizons", help="Let the plans' budgets differ.")

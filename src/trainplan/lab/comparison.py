@@ -108,6 +108,8 @@ def compare(
 
 def as_arms(plans: Sequence[Plan | Arm], steps: int | None) -> tuple[Arm, ...]:
     """Name the plans and give them their budget, if one is given."""
+    if not plans:
+        raise PlanError("there is nothing to compare", place="plans", value=list(plans))
     arms = []
     for number, given in enumerate(plans, start=1):
         plan = given.plan if isinstance(given, Arm) else given

@@ -25,7 +25,7 @@ _REFERENCE = "#8a8f98"
 _COLOURS = ("#3b82c4", "#e08a00", "#12a67c", "#d05fa2", "#d9480f", "#8b6bd6", "#38a9d9", "#a08c00")
 _DASHES = ("solid", "dash", "dot", "dashdot")
 _POINTS = 600
-_BINS = 120
+_BINS = 60
 
 
 def colour(index: int) -> str:
@@ -194,8 +194,8 @@ def _mean(
     if not runs:
         return np.zeros(0), np.zeros(0)
     length = min(len(losses) for _, losses in runs)
-    mean = np.stack([losses[:length] for _, losses in runs]).mean(axis=0)
-    return runs[0][0][:length], mean
+    stacked = np.stack([losses[:length] for _, losses in runs])
+    return runs[0][0][:length], np.asarray(stacked.mean(axis=0), dtype=np.float64)
 
 
 def _binned(losses: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -205,8 +205,8 @@ def _binned(losses: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
     width = max(1, math.ceil(len(losses) / _BINS))
     whole = len(losses) // width * width
     means = losses[:whole].reshape(-1, width).mean(axis=1)
-    middles = np.arange(len(means)) * width + (width + 1) / 2
-    return middles, means
+    middles = np.arange(len(means), dtype=np.float64) * width + (width + 1) / 2
+    return middles, np.asarray(means, dtype=np.float64)
 
 
 def _whisker(interval: Interval, index: int, name: str) -> dict[str, Any]:

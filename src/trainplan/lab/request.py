@@ -17,7 +17,7 @@ from trainplan.lab.workload import Workload, WorkloadSpec
 from trainplan.lint import check
 from trainplan.plan import Plan
 
-DEFAULT_STEPS = 600
+DEFAULT_STEPS = 800
 DEFAULT_SEEDS = 5
 
 
