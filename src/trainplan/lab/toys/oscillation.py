@@ -77,11 +77,6 @@ def strong_recursion(start: float, c: float, steps: int) -> FloatArray:
     return values
 
 
-def threshold(m: int, strength: float) -> float:
-    """The rate above which outputs on strong samples oscillate: m / (2 |u|^2)."""
-    return m / (2 * strength**2)
-
-
 def multiplier(eta: float, m: int, strength: float) -> float:
     """What a small deviation from F = 1 is multiplied by in one step: 1 - 4 eta |u|^2 / m."""
     return 1 - 4 * eta * strength**2 / m
