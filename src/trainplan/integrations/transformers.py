@@ -83,7 +83,7 @@ class PlanCallback(_TrainerCallback):  # type: ignore[misc, valid-type]
         return set()
 
     def set_elsewhere(self, values: dict[str, Value]) -> None:
-        """Set the knobs named by `elsewhere`."""
+        """Set the knobs named by `elsewhere`, and put what they were set to into ``values``."""
 
     def check(self, args: Any) -> list[Finding]:
         """What is likely wrong with these arguments beside this plan."""
