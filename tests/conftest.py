@@ -15,3 +15,6 @@ settings.register_profile(
 )
 settings.register_profile("thorough", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same-every-time"))
+
+# Keras would look for TensorFlow.
+os.environ.setdefault("KERAS_BACKEND", "jax")

@@ -1,6 +1,9 @@
 """Lightning's trainer follows a plan, and a resumed run is the run that was never interrupted."""
 
 import csv
+import os
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -374,3 +377,60 @@ def test_an_optimizer_that_does_not_exist_is_named(tmp_path):
     trainer = lightning.Trainer(max_steps=1, callbacks=[callback], **quiet_options(tmp_path))
     with pytest.raises(tp.PlanError, match=r"optimizer: the module has 1 optimizer"):
         trainer.fit(example.Regression(), example.batches())
+
+
+TWO_PROCESSES = """
+import lightning, torch, trainplan as tp, with_lightning as example
+
+class Module(example.Regression):
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        return loss * 0 + batch_idx + 2.0 * self.global_rank
+
+class Listener:
+    heard = []
+    def value(self, t): return 0.1
+    def observe(self, t, **signals): self.heard.append((t, signals["loss"]))
+    def state_dict(self): return {}
+    def load_state_dict(self, state): pass
+    def plain(self): return {"listener": {}}
+
+plan = tp.Plan(horizon=128, unit="samples", lr=tp.schedules.linear(0.8), weight_decay=Listener())
+callback = tp.lightning.PlanCallback(plan, samples=lambda batch: len(batch[0]))
+used = []
+callback.on_before_optimizer_step = lambda *_: used.append(callback.values["lr"])
+trainer = lightning.Trainer(
+    max_epochs=1, accelerator="cpu", devices=2, strategy="ddp_fork", callbacks=[callback],
+    logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    use_distributed_sampler=False,
+)
+class Done(lightning.Callback):
+    def on_train_end(self, trainer, module):
+        with open(f"rank{trainer.global_rank}", "w") as file:
+            print(callback.run.clock.samples, used, Listener.heard, file=file)
+trainer.callbacks.append(Done())
+trainer.fit(Module(), example.batches())
+"""
+
+
+def test_all_processes_count_and_hear_the_same(tmp_path):
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_PROCESSES],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = ((tmp_path / f"rank{i}").read_text() for i in range(2))
+    assert first == second
+    heard = [(16 * (t + 1), t + 1.0) for t in range(4)]
+    assert first.startswith("64 [0.8, 0.7")
+    assert first.strip().endswith(str(heard))

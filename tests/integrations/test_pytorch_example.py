@@ -54,3 +54,16 @@ def test_an_extended_plan_continues_from_a_checkpoint(tmp_path):
     training.load(tmp_path / "checkpoint.pt")
     used = train(training, 14)
     assert [last[0] for _, last in used] == longer["lr"](np.arange(6, 20)).tolist()
+
+
+def test_tokens_count_when_their_update_is_done():
+    tokens = tp.Plan(horizon=100, unit="tokens", lr=tp.schedules.linear(1.0), noise=0.0)
+    training = example.Training(tokens)
+    used = []
+    for size in (10, 30, 50):
+        for half in range(2):
+            training.run.count(tokens=size // 2)
+            assert training.run.t == sum((10, 30, 50)[: len(used)]), half
+        used += train(training, 1)
+    assert [last[0] for _, last in used] == pytest.approx([1.0, 0.9, 0.6])
+    assert training.run.t == 90

@@ -156,6 +156,28 @@ def test_lightning_loggers(tmp_path, expected):
     assert "plan/state/lr/best" in text.splitlines()[0]
 
 
+def test_the_transformers_tracker_receives_the_same_names(tmp_path, monkeypatch):
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    pytest.importorskip("tensorboard")
+    import with_transformers as hf
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "logs"))
+    controller = tp.schedules.ReduceOnPlateau(0.01, factor=0.5, patience=0, threshold=0.9)
+    plan = tp.Plan(horizon=4, lr=controller, weight_decay=tp.schedules.linear(0.1))
+    options = {"report_to": "tensorboard", "save_strategy": "no"}
+    trainer = transformers.Trainer(
+        hf.model(), hf.arguments(tmp_path, 4, **options), train_dataset=hf.sentences()
+    )
+    tp.transformers.attach(plan, trainer)
+    trainer.train()
+    events = EventAccumulator(str(tmp_path / "logs"), size_guidance={"scalars": 0}).Reload()
+    decay = {event.step: event.value for event in events.Scalars("train/plan/weight_decay")}
+    assert decay == pytest.approx({t + 1: plan["weight_decay"](t) for t in range(4)})
+    assert "train/plan/state/lr/bad" in events.Tags()["scalars"]
+
+
 def test_every_thins_the_rows():
     steps = []
     tracker = tp.trackers.to(lambda values, step: steps.append(step), every=3)

@@ -164,9 +164,12 @@ class PlanCallback(_Callback):  # type: ignore[misc, valid-type]
     def on_train_batch_start(
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Set the values that this batch's update uses, and log them."""
+        """Set the values that this batch's update uses, count its data, and log."""
         run = self._running()
         run.apply()
+        for unit, count in self._counters.items():
+            if count is not None:
+                run.count(**{unit: int(_over_ranks(trainer, int(count(batch)), "sum"))})
         step = trainer.fit_loop.epoch_loop._batches_that_stepped  # where the loss is logged too
         every = trainer.log_every_n_steps
         if self._log and every and (step + 1) % every == 0 and step != self._logged:
@@ -178,16 +181,12 @@ class PlanCallback(_Callback):  # type: ignore[misc, valid-type]
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the batch and, after an update, tell the controllers its loss."""
+        """After an update, tell the controllers its loss."""
         run = self._running()
-        for unit, count in self._counters.items():
-            if count is not None:
-                self._data[unit] += int(count(batch))
         if self.plan.controllers:
             self._hear(outputs, trainer.accumulate_grad_batches, pl_module.automatic_optimization)
         if run.clock.steps == self._steps:
             return
-        run.count(**{unit: int(_over_ranks(trainer, n, "sum")) for unit, n in self._data.items()})
         losses = self._losses
         self._start_window()
         if losses:
@@ -234,7 +233,6 @@ class PlanCallback(_Callback):  # type: ignore[misc, valid-type]
 
     def _start_window(self) -> None:
         self._steps = 0 if self.run is None else self.run.clock.steps
-        self._data = {unit: 0 for unit, count in self._counters.items() if count is not None}
         self._losses: list[float] = []
 
     def _hear(self, outputs: Any, accumulated: int, automatic: bool) -> None:
@@ -272,9 +270,14 @@ class PlanCallback(_Callback):  # type: ignore[misc, valid-type]
         return unit in ("tokens", "samples") and f"{unit}_per_step" not in self.plan.rates
 
 
-def _over_ranks(trainer: Any, value: float, how: str) -> float:
+def _over_ranks(trainer: Any, number: float, how: str) -> float:
     """A number of this process, added up or averaged over all: every process must go on alike."""
     if trainer.world_size == 1:
-        return value
-    tensor = plain_torch.torch.tensor(value, device=trainer.strategy.root_device)
-    return float(trainer.strategy.reduce(tensor, reduce_op=how))
+        return number
+    torch, device = plain_torch.torch, trainer.strategy.root_device
+    exact = torch.float32 if device.type == "mps" else torch.float64
+    kind = torch.int64 if isinstance(number, int) else exact
+    total = trainer.strategy.reduce(
+        torch.tensor(number, dtype=kind, device=device), reduce_op="sum"
+    ).item()
+    return float(total) / (trainer.world_size if how == "mean" else 1)

@@ -67,6 +67,7 @@ class Run:
         self.plan = plan
         self.optimizer = optimizer
         self.clock = Clock()
+        self._coming = (0, 0)  # tokens and samples of the update that is being made
         self.values: dict[str, Value] = {}
         self._names = tuple(names)
         self._in_steps = plan.unit == "steps"
@@ -99,10 +100,10 @@ class Run:
     def count(self, *, tokens: int = 0, samples: int = 0) -> None:
         """Count data that the coming update is made of; call it once for each micro-batch.
 
-        Needed for a plan in tokens or samples without a fixed number of them per step.
+        Needed for a plan in tokens or samples without a fixed number of them per step. The clock
+        takes them over when the update is done: the first one uses the values at 0.
         """
-        self.clock.tokens += tokens
-        self.clock.samples += samples
+        self._coming = (self._coming[0] + tokens, self._coming[1] + samples)
 
     def observe(self, **signals: float) -> None:
         """Tell the plan's controllers what the run reports, such as ``loss=2.3``."""
@@ -134,6 +135,10 @@ class Run:
         found = getattr(optimizer, "found_inf", None)
         if found is None or not found.item():
             self.clock.steps += 1
+            if self._coming != (0, 0):
+                self.clock.tokens += self._coming[0]
+                self.clock.samples += self._coming[1]
+                self._coming = (0, 0)
 
     def _after_load(self, optimizer: Any) -> None:
         """Loading replaces every group with the saved one, stale values and all."""
@@ -210,6 +215,7 @@ class Run:
                 remedy="Load it with the plan that it was saved with",
             )
         self.clock.load_state_dict(state["clock"])
+        self._coming = (0, 0)
         for name, controller in controllers.items():
             controller.load_state_dict(state["controllers"][name])
         self.apply()
