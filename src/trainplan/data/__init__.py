@@ -1,0 +1,96 @@
+"""What the model sees: order, mixture, replay and corruption of the data.
+
+    order = tp.data.quality_order(scores, "ascend")            # worst first, best last
+    mixer = tp.data.ReplayMixer(batch_size=1104, fraction=0.05, new=n, old=m)
+    rate = tp.data.mask_rate(low=0.15, high=0.30, warmup="5%")
+
+Names load when they are first touched; only collators need PyTorch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainplan.data.collators import WholeWordCollator
+    from trainplan.data.masking import (
+        Selection,
+        choose_words,
+        mask_rate,
+        replace_words,
+        select_words,
+    )
+    from trainplan.data.mixture import (
+        Stage,
+        branch_cost,
+        mixture_at,
+        mixture_tokens,
+        normalised,
+    )
+    from trainplan.data.quality import QualityOrder, phase_order, quality_order, rate_share
+    from trainplan.data.replay import (
+        ReplayBatch,
+        ReplayBudget,
+        ReplayMixer,
+        replay_budget,
+        replay_counts,
+    )
+
+_HOME = {
+    "QualityOrder": "quality",
+    "ReplayBatch": "replay",
+    "ReplayBudget": "replay",
+    "ReplayMixer": "replay",
+    "Selection": "masking",
+    "Stage": "mixture",
+    "WholeWordCollator": "collators",
+    "branch_cost": "mixture",
+    "choose_words": "masking",
+    "mask_rate": "masking",
+    "mixture_at": "mixture",
+    "mixture_tokens": "mixture",
+    "normalised": "mixture",
+    "phase_order": "quality",
+    "quality_order": "quality",
+    "rate_share": "quality",
+    "replace_words": "masking",
+    "replay_budget": "replay",
+    "replay_counts": "replay",
+    "select_words": "masking",
+}
+
+__all__ = [
+    "QualityOrder",
+    "ReplayBatch",
+    "ReplayBudget",
+    "ReplayMixer",
+    "Selection",
+    "Stage",
+    "WholeWordCollator",
+    "branch_cost",
+    "choose_words",
+    "mask_rate",
+    "mixture_at",
+    "mixture_tokens",
+    "normalised",
+    "phase_order",
+    "quality_order",
+    "rate_share",
+    "replace_words",
+    "replay_budget",
+    "replay_counts",
+    "select_words",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
