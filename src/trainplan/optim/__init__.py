@@ -1,0 +1,52 @@
+"""How a step is taken, and what becomes of the weights afterwards.
+
+    averager = tp.optim.CheckpointAverager("sma", n=6)
+    averager.push(model.state_dict())                  # at fixed intervals
+    model.load_state_dict(averager.result())
+
+Names load when they are first touched; this room needs PyTorch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainplan.optim.averaging import CheckpointAverager, averaging_weights
+    from trainplan.optim.oscillation import (
+        OscillationMonitor,
+        oscillation_threshold,
+        sharpness,
+        strong_feature_multiplier,
+    )
+
+_HOME = {
+    "CheckpointAverager": "averaging",
+    "OscillationMonitor": "oscillation",
+    "averaging_weights": "averaging",
+    "oscillation_threshold": "oscillation",
+    "sharpness": "oscillation",
+    "strong_feature_multiplier": "oscillation",
+}
+
+__all__ = [
+    "CheckpointAverager",
+    "OscillationMonitor",
+    "averaging_weights",
+    "oscillation_threshold",
+    "sharpness",
+    "strong_feature_multiplier",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
