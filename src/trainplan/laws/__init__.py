@@ -15,15 +15,35 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trainplan.laws.curves import Curve
     from trainplan.laws.loading import load
+    from trainplan.laws.power import RateLaw, best_gamma, fit_rate_law
     from trainplan.laws.readers.raw import CurveError
+    from trainplan.laws.scaling import ScalingLaw, fit_scaling_law, optimal_batch, trunk_cost
 
 _HOME = {
     "Curve": "curves",
     "CurveError": "readers.raw",
+    "RateLaw": "power",
+    "ScalingLaw": "scaling",
+    "best_gamma": "power",
+    "fit_rate_law": "power",
+    "fit_scaling_law": "scaling",
     "load": "loading",
+    "optimal_batch": "scaling",
+    "trunk_cost": "scaling",
 }
 
-__all__ = ["Curve", "CurveError", "load"]
+__all__ = [
+    "Curve",
+    "CurveError",
+    "RateLaw",
+    "ScalingLaw",
+    "best_gamma",
+    "fit_rate_law",
+    "fit_scaling_law",
+    "load",
+    "optimal_batch",
+    "trunk_cost",
+]
 
 
 def __getattr__(name: str) -> Any:
