@@ -7,10 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trainplan.models.decoder import Decoder
+    from trainplan.models.mixing import MixedOperation, max_w_coefficients, mix
 
-_HOME = {"Decoder": "trainplan.models.decoder"}
+_HOME = {
+    "Decoder": "trainplan.models.decoder",
+    "MixedOperation": "trainplan.models.mixing",
+    "max_w_coefficients": "trainplan.models.mixing",
+    "mix": "trainplan.models.mixing",
+}
 
-__all__ = ["Decoder"]
+__all__ = ["Decoder", "MixedOperation", "max_w_coefficients", "mix"]
 
 
 def __getattr__(name: str) -> Any:
