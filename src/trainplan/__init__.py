@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from trainplan._version import __version__
 
 if TYPE_CHECKING:
-    from trainplan import lab, papers, schedules
+    from trainplan import data, lab, laws, models, optim, papers, schedules
     from trainplan.errors import MissingExtraError, PlanError
     from trainplan.integrations import (
         accelerate,
@@ -45,10 +45,14 @@ _HOME = {
 }
 _ROOMS = {
     "accelerate": "trainplan.integrations.accelerate",
+    "data": "trainplan.data",
     "keras": "trainplan.integrations.keras",
     "lab": "trainplan.lab",
+    "laws": "trainplan.laws",
     "lightning": "trainplan.integrations.lightning",
+    "models": "trainplan.models",
     "optax": "trainplan.integrations.optax",
+    "optim": "trainplan.optim",
     "papers": "trainplan.papers",
     "schedules": "trainplan.schedules",
     "torch": "trainplan.integrations.torch",
@@ -66,10 +70,14 @@ __all__ = [
     "__version__",
     "accelerate",
     "check",
+    "data",
     "keras",
     "lab",
+    "laws",
     "lightning",
+    "models",
     "optax",
+    "optim",
     "papers",
     "schedules",
     "torch",
