@@ -3,6 +3,7 @@
 import numpy as np
 
 from trainplan.lab.toys import oscillation as o
+from trainplan.optim import oscillation_threshold, strong_feature_multiplier
 
 
 def network(inputs):
@@ -16,8 +17,8 @@ def stability(inputs):
     rows = [
         {
             "eta": eta,
-            "multiplier": o.multiplier(eta, m, strength),
-            "stable": bool(eta < o.threshold(m, strength)),
+            "multiplier": strong_feature_multiplier(eta, m, strength),
+            "stable": eta < oscillation_threshold(m, strength),
         }
         for eta in inputs["eta"]
     ]

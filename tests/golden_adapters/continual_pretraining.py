@@ -1,6 +1,7 @@
-"""Re-warming and re-decaying over datasets, and infinite schedules with absolute boundaries."""
+"""Re-warming and re-decaying over datasets, infinite schedules, and replay."""
 
 from trainplan import schedules as s
+from trainplan.data import replay_budget, replay_counts
 
 
 def one_phase(inputs):
@@ -32,8 +33,21 @@ def infinite(inputs):
     return {"lr": schedule(inputs["t"])}
 
 
+def budget(inputs):
+    parts = replay_budget(inputs["total_tokens"], inputs["replay_fraction"])
+    return {"new_tokens": parts.new, "replay_tokens": parts.replay}
+
+
+def counts(inputs):
+    fraction = inputs["replay_fraction"]
+    replayed = replay_counts(inputs["batch_size"], fraction, inputs["k"])
+    return {"replay_per_batch": replayed, "total": int(replayed.sum())}
+
+
 ADAPTERS = {
     "linear warmup then cosine, value used at 0-based iteration t": one_phase,
     "repeated warmup+cosine over two dataset phases": phases,
     "infinite schedule, absolute phase boundaries": infinite,
+    "tokens of new and of replayed data": budget,
+    "number of replayed examples": counts,
 }

@@ -1,8 +1,11 @@
-"""The Power scheduler, with steps or tokens as time, and its exponential decay."""
+"""The Power scheduler, its exponential decay, and the law of the best WSD rate."""
 
 import math
 
+import numpy as np
+
 from trainplan import schedules as s
+from trainplan.laws import RateLaw, fit_rate_law
 
 
 def by_steps(inputs):
@@ -43,8 +46,21 @@ def by_tokens(inputs):
     return {"lr": schedule.resolve(inputs["total_tokens"], unit="tokens")(inputs["tokens"])}
 
 
+def best_rate(inputs):
+    law = RateLaw(inputs["a"], inputs["b"])
+    batch = np.asarray(inputs["batch"])[:, None]
+    return {"lr": law.rate(batch, inputs["tokens"]), "gamma": law.gamma(inputs["tokens"])}
+
+
+def fit(inputs):
+    law = fit_rate_law(inputs["tokens"], inputs["gamma"])
+    return {"a": law.a, "b": law.b}
+
+
 ADAPTERS = {
     "min(lr_cap, batch*a*n^b) with n = step*batch*seq_len": by_steps,
     "warmup, constant, then exponential decay": exponential,
     "three-phase Power schedule as a function of tokens": by_tokens,
+    "optimal WSD stable learning rate": best_rate,
+    "least-squares fit in log-log space": fit,
 }

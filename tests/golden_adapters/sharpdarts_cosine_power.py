@@ -1,6 +1,9 @@
-"""sharpDARTS' cosine power annealing: the closed form and the authors' table."""
+"""sharpDARTS' cosine power annealing, closed form and authors' table, and Max-W mixing."""
+
+import torch
 
 from trainplan import schedules as s
+from trainplan.models import max_w_coefficients, mix
 
 
 def epoch_table(inputs):
@@ -23,7 +26,14 @@ def closed_form(inputs):
     return {"lr": schedule(inputs["t"])}
 
 
+def max_w(inputs):
+    weights = torch.tensor(inputs["weights"], dtype=torch.float64)
+    outputs = torch.tensor(inputs["op_outputs"], dtype=torch.float64)
+    return {"coefficients": max_w_coefficients(weights), "mixed": mix(outputs, weights)}
+
+
 ADAPTERS = {
     "authors' per-epoch cosine power annealing array": epoch_table,
     "closed form (paper's equation": closed_form,
+    "Max-W mixing": max_w,
 }
