@@ -34,6 +34,19 @@ def test_every_schedule_is_tuned_on_the_same_grid():
     assert risks["linear"] == risks["same"] < 0.5 * model.curvatures.sum()
 
 
+def test_norms_come_from_the_model_whose_risk_is_computed():
+    model = quadratic.NoisyQuadratic(noise=0.1, size=20)
+    noise = np.linspace(0.0, 4.0, 200)
+    norms = np.mean(
+        [quadratic.gradient_norms(model, np.full(200, 0.3), k, noise) ** 2 for k in range(300)], 0
+    )
+    h = model.curvatures
+    at_start = (h**2 * model.start).sum()
+    assert norms[0] == pytest.approx(at_start, rel=0.15)
+    assert norms[-1] > (0.1 * 3.98 * h).sum()
+    assert model.risk(np.full(200, 0.3), noise) > model.risk(np.full(200, 0.3), 0.0)
+
+
 def test_noise_between_the_walls_settles_at_its_floor():
     hills = valley.RiverValley()
     hill, _, _ = hills.run(np.full(2000, 0.1), valley.State(10.0, 0.0, 0.1))

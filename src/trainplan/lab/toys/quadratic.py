@@ -42,11 +42,12 @@ class NoisyQuadratic:
         """(size,) eigenvalues; the largest is 1, so that rates below 2 are stable."""
         return np.arange(1, self.size + 1, dtype=np.float64) ** -self.exponent
 
-    def risk(self, rates: npt.ArrayLike) -> FloatArray:
+    def risk(self, rates: npt.ArrayLike, noise: npt.ArrayLike = 1.0) -> FloatArray:
         """Expected loss after a run.
 
         Args:
             rates: (steps,) the rate of each update, or (steps, n) for n runs at once.
+            noise: (steps,) what the noise's variance is multiplied by at each update.
 
         Returns:
             A scalar array, or (n,).
@@ -59,21 +60,24 @@ class NoisyQuadratic:
         h = self.curvatures[:, None]
         squares = np.full((self.size, runs.shape[1]), self.start)
         variance = self.noise * h
-        for step in runs:
+        for step, scale in zip(runs, np.broadcast_to(noise, eta.shape[:1]), strict=True):
             squares *= (1 - step * h) ** 2
-            squares += step**2 * variance
+            squares += (step**2 * scale) * variance
         risks: FloatArray = 0.5 * (h * squares).sum(axis=0)
         return risks.reshape(eta.shape[1:])
 
-    def best_risk(self, profile: npt.ArrayLike, peaks: npt.ArrayLike) -> tuple[float, float]:
+    def best_risk(
+        self, profile: npt.ArrayLike, peaks: npt.ArrayLike, noise: npt.ArrayLike = 1.0
+    ) -> tuple[float, float]:
         """Lowest risk over peaks, and the peak that has it.
 
         Args:
             profile: (steps,) rates for a peak of 1.
             peaks: (n,) peaks to try.
+            noise: As in `risk`.
         """
         grid = np.asarray(peaks, dtype=np.float64)
-        risks = self.risk(np.asarray(profile, dtype=np.float64)[:, None] * grid)
+        risks = self.risk(np.asarray(profile, dtype=np.float64)[:, None] * grid, noise)
         i = int(np.argmin(np.where(np.isfinite(risks), risks, np.inf)))
         return float(risks[i]), float(grid[i])
 
@@ -107,36 +111,27 @@ def tuned_risks(
     }
 
 
-def simulate(
-    rates: npt.ArrayLike,
-    noise: npt.ArrayLike,
-    seed: int,
-    *,
-    curvatures: npt.ArrayLike | None = None,
-    runs: int = 1,
-) -> tuple[FloatArray, FloatArray]:
-    """SGD on a quadratic whose noise changes over the run, from a random start.
+def gradient_norms(
+    model: NoisyQuadratic, rates: npt.ArrayLike, seed: int, noise: npt.ArrayLike = 1.0
+) -> FloatArray:
+    """L2 norms of the noisy gradients of one SGD run, from a random start.
 
     Args:
-        rates: (steps,) or (steps, n): the rate of each update, of one or n settings.
-        noise: (steps,) standard deviation of the gradient noise, in units of sqrt(h).
-        seed: Of start and noise, which are the same for all settings.
-        curvatures: (d,) eigenvalues; 1/i for i = 1..20 by default.
-        runs: Independent repetitions.
+        model: The quadratic.
+        rates: (steps,) the rate of each update.
+        seed: Of start and noise.
+        noise: As in `NoisyQuadratic.risk`.
 
     Returns:
-        The mean final risk (n,), and the mean norm of the noisy gradient at each step (steps, n).
+        (steps,)
     """
     eta = np.asarray(rates, dtype=np.float64)
-    eta = eta.reshape(eta.shape[0], 1, -1, 1)
-    scale = np.asarray(noise, dtype=np.float64)
-    h = 1.0 / np.arange(1, 21) if curvatures is None else np.asarray(curvatures, dtype=np.float64)
-    random = np.random.default_rng(seed)
-    theta = np.repeat(random.standard_normal((runs, 1, h.size)), eta.shape[2], axis=1)
-    norms = np.empty((eta.shape[0], eta.shape[2]))
-    for t in range(eta.shape[0]):
-        draw = random.standard_normal((runs, 1, h.size)) * (scale[t] * np.sqrt(h))
-        gradient = h * theta + draw
-        norms[t] = np.linalg.norm(gradient, axis=-1).mean(axis=0)
-        theta = theta - eta[t] * gradient
-    return 0.5 * (h * theta**2).sum(axis=-1).mean(axis=0), norms
+    scale = np.sqrt(np.broadcast_to(noise, eta.shape) * model.noise)
+    h, random = model.curvatures, np.random.default_rng(seed)
+    theta = random.standard_normal(model.size) * np.sqrt(model.start)
+    norms = np.empty(eta.size)
+    for t in range(eta.size):
+        gradient = h * theta + scale[t] * np.sqrt(h) * random.standard_normal(model.size)
+        norms[t] = np.linalg.norm(gradient)
+        theta -= eta[t] * gradient
+    return norms
