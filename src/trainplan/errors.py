@@ -34,14 +34,20 @@ class PlanError(ValueError):
         self.value = value
         self.remedy = remedy
 
+    @property
+    def has_value(self) -> bool:
+        """Whether there is an offending value."""
+        return self.value is not _MISSING
+
     def __str__(self) -> str:
         text = f"{self.place}: {self.problem}" if self.place else self.problem
-        if self.value is not _MISSING:
+        if self.has_value:
             text += f" (got {short_repr(self.value)})"
         return f"{text}. {self.remedy}" if self.remedy else text
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.problem, self.place, self.value, self.value is _MISSING, self.remedy)
+        value = self.value if self.has_value else None
+        return _rebuild, (self.problem, self.place, value, self.has_value, self.remedy)
 
     def inside(self, place: str) -> PlanError:
         """The same error seen from outside: ``place`` is put before its own place."""
@@ -50,8 +56,8 @@ class PlanError(ValueError):
         return PlanError(self.problem, place=joined, value=self.value, remedy=self.remedy)
 
 
-def _rebuild(problem: str, place: str, value: Any, missing: bool, remedy: str) -> PlanError:
-    return PlanError(problem, place=place, value=_MISSING if missing else value, remedy=remedy)
+def _rebuild(problem: str, place: str, value: Any, has_value: bool, remedy: str) -> PlanError:
+    return PlanError(problem, place=place, value=value if has_value else _MISSING, remedy=remedy)
 
 
 def _joint(outer: str, inner: str) -> str:

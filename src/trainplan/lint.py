@@ -125,12 +125,8 @@ def _cannot_run(plan: Plan, place: str, schedule: Schedule, error: PlanError) ->
             f"{rises:g}",
             "Shorten one of them",
         )
-    inner = error.inside(place)
-    return Finding("error", inner.place, PlanError.__str__(_placeless(inner)), "")
-
-
-def _placeless(error: PlanError) -> PlanError:
-    return PlanError(error.problem, value=error.value, remedy=error.remedy)
+    what = PlanError(error.problem, value=error.value) if error.has_value else error.problem
+    return Finding("error", error.inside(place).place, str(what), error.remedy or "Correct it")
 
 
 def _overlap(plan: Plan, schedule: Schedule) -> tuple[Any, Any, float, float] | None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import HORIZONS, schedules, values
 
+from strategies import HORIZONS, schedules, values
 from trainplan.errors import PlanError
 from trainplan.schedules import (
     Constant,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from strategies import HORIZONS, schedules
 
+from strategies import HORIZONS, schedules
 from trainplan import schedules as ts
 from trainplan.errors import PlanError
 from trainplan.schedules import Schedule

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import HORIZONS, schedules
 
+from strategies import HORIZONS, schedules
 from trainplan import schedules as ts
 from trainplan.errors import PlanError
 from trainplan.schedules import Schedule

@@ -348,5 +348,5 @@ def test_wrong_parameters_are_named(build: Callable[[], Schedule], place: str) -
 
 @pytest.mark.parametrize("name", NAMED)
 def test_every_schedule_says_which_parameters_it_needs(name: str) -> None:
-    with pytest.raises(PlanError, match="It needs: .*peak|missing"):
+    with pytest.raises(PlanError, match=r"It needs: .*peak"):
         getattr(ts, name)()

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import HORIZONS, sequences
 
+from strategies import HORIZONS, sequences
 from trainplan.errors import PlanError
 from trainplan.schedules import (
     Constant,
@@ -139,7 +139,7 @@ def test_a_constant_needs_nothing() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Sequence(), "at least one phase"),
+        (Sequence, "at least one phase"),
         (lambda: Sequence(Hold(1.0), Hold(2.0)), "both take what is left"),
         (lambda: Sequence(Hold(1.0), Hold(2.0, until=5)), "cannot end at a given time"),
         (lambda: Sequence(Phase(None, 1.0, 5)), r"phases\[0\]\.start"),

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import BETWEEN_ANY
 
+from strategies import BETWEEN_ANY
 from trainplan.errors import PlanError
 from trainplan.schedules import Phase, register_shape, shapes
 from trainplan.schedules.shapes import SHAPES, parse_shape

@@ -366,7 +366,7 @@ class Sequence(Schedule):
             raise needs_horizon(f"phases[{free}].duration")
         rest = span.length - others
         if rest < 0:
-            lengths = ", ".join(str(piece.duration or piece.until) for piece in self.pieces)
+            lengths = ", ".join(str(p.duration or p.until or "the rest") for p in self.pieces)
             raise PlanError(
                 f"the phases ({lengths}) last {others:g}, longer than the whole, {span.length:g}",
                 place="phases",
