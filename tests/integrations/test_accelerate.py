@@ -145,12 +145,15 @@ def test_accumulated_batches_make_one_update(tmp_path):
     assert same(model, plain(5, accumulate=2))
 
 
-def test_an_extended_plan_goes_on_from_a_checkpoint(tmp_path):
+def test_an_extended_plan_goes_on_from_a_checkpoint_and_another_past_is_refused(tmp_path):
     short = tp.Plan(horizon=STEPS, lr=plan.knobs["lr"])
     example.fit(tmp_path, STEPS, short)
     longer = short.extend(at=6, horizon=20)
     _, _, rates = example.fit(tmp_path, 20, longer, resume=tmp_path / "step-6")
     assert rates == [longer.at(t)["lr"] for t in range(6, 20)]
+    forget()
+    with pytest.raises(tp.PlanError, match="the past would change"):
+        example.fit(tmp_path, 20, short.replace(horizon=20), resume=tmp_path / "step-6")
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

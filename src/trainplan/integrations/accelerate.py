@@ -15,6 +15,7 @@ from typing import Any
 
 from trainplan._extras import require
 from trainplan.errors import PlanError
+from trainplan.integrations.resuming import recall, remember
 from trainplan.integrations.torch import Run, claim, torch
 from trainplan.plan import Plan
 
@@ -47,6 +48,19 @@ class AcceleratedRun(Run):
         """
         means = self._over_processes(list(signals.values()), "mean")
         super().observe(**dict(zip(signals, means, strict=True)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The clock, the controllers' states, and the plan to compare with."""
+        return {**super().state_dict(), "plan": remember(self.plan, self.plan)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state.
+
+        Raises:
+            PlanError: If the plan has another past than the one of the state.
+        """
+        super().load_state_dict(state)
+        recall(state["plan"], self.plan, self.t)
 
     def _over_processes(self, numbers: list[Any], how: str) -> list[float]:
         if self.accelerator.num_processes == 1:
