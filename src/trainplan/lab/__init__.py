@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trainplan.lab.arms import default_arms
+    from trainplan.lab.char_text import CharText, char_text
+    from trainplan.lab.chars import CharModel
     from trainplan.lab.comparison import compare
     from trainplan.lab.conclusion import conclude
     from trainplan.lab.experiment import Arm, Experiment, Tuning
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Arm": "experiment",
+    "CharModel": "chars",
+    "CharText": "char_text",
     "Claim": "study",
     "Comparison": "results",
     "Experiment": "experiment",
@@ -46,6 +50,7 @@ _HOME = {
     "Tuning": "experiment",
     "Workload": "workload",
     "WorkloadSpec": "workload",
+    "char_text": "char_text",
     "compare": "comparison",
     "conclude": "conclusion",
     "default_arms": "arms",
@@ -59,6 +64,8 @@ _HOME = {
 
 __all__ = [
     "Arm",
+    "CharModel",
+    "CharText",
     "Claim",
     "Comparison",
     "Experiment",
@@ -74,6 +81,7 @@ __all__ = [
     "Tuning",
     "Workload",
     "WorkloadSpec",
+    "char_text",
     "compare",
     "conclude",
     "default_arms",
