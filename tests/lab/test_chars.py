@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from trainplan import Plan, PlanError, schedules
-from trainplan.lab.char_text import CharText, char_text
+from trainplan.lab.domains import CharText, char_text
 from trainplan.lab.chars import CONTEXT, CharModel
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trainplan.lab.arms import default_arms
-    from trainplan.lab.char_text import CharText, char_text
+    from trainplan.lab.domains import CharText, char_text
     from trainplan.lab.chars import CharModel
     from trainplan.lab.comparison import compare
     from trainplan.lab.conclusion import conclude
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Arm": "experiment",
     "CharModel": "chars",
-    "CharText": "char_text",
+    "CharText": "domains",
     "Claim": "study",
     "Comparison": "results",
     "Experiment": "experiment",
@@ -50,7 +50,7 @@ _HOME = {
     "Tuning": "experiment",
     "Workload": "workload",
     "WorkloadSpec": "workload",
-    "char_text": "char_text",
+    "char_text": "domains",
     "compare": "comparison",
     "conclude": "conclusion",
     "default_arms": "arms",

@@ -29,7 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from trainplan.errors import PlanError, nearest
-from trainplan.lab.char_text import CharText
+from trainplan.lab.domains import CharText
 from trainplan.plan import Plan
 
 CONTEXT = 12
