@@ -12,8 +12,9 @@ import torch
 import trainplan as tp
 from trainplan import lab
 from trainplan.lab.experiment import Arm
+from trainplan.lab.job import SegmentJob
 from trainplan.lab.store import RunDirectoryError, SegmentDirectory
-from trainplan.lab.train import SegmentJob, train_segment
+from trainplan.lab.train import train_segment
 from trainplan.lab.workload import WorkloadSpec
 
 from .conftest import TINY_TEXT

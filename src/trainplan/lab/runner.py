@@ -17,14 +17,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from trainplan._extras import require
+from trainplan.lab.job import SegmentJob
 from trainplan.lab.segments import Graph
 from trainplan.lab.store import Outcome, RunDirectory
-
-if TYPE_CHECKING:
-    from trainplan.lab.train import SegmentJob
+from trainplan.lab.workload import require_installed
 
 _GRACE_SECONDS = 60.0
 _Message = Mapping[str, Any]
@@ -99,7 +97,7 @@ def run_segments(
         Interrupted: On Ctrl-C, after the workers have saved their states.
         LabError: If a segment fails; the others are stopped with their states saved.
     """
-    require("torch", extra="lab")
+    require_installed("torch", extra="lab")
     schedule = _Schedule(graph, directory, settings, listener or Silent())
     if jobs == 0:
         _run_here(schedule)
@@ -163,8 +161,6 @@ class _Schedule:
         return len(self._waiting)
 
     def job(self, key: str) -> SegmentJob:
-        from trainplan.lab.train import SegmentJob
-
         segment, settings = self.graph.segments[key], self.settings
         parent = segment.parent
         return SegmentJob(

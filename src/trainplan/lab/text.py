@@ -7,9 +7,9 @@ English, a validation split by file, AdamW with clipping) that learning-rate sch
 from __future__ import annotations
 
 import hashlib
-import inspect
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from trainplan._extras import require
 from trainplan.errors import PlanError
 from trainplan.lab.corpus import standard_library
+from trainplan.lab.workload import require_installed
 
 if TYPE_CHECKING:
     import torch
@@ -64,10 +65,9 @@ class Text:
 
     def digest(self) -> str:
         """Covers the corpus of this machine and the code of the model."""
-        require("torch", extra="lab")
-        from trainplan.models import decoder
-
-        code = hashlib.sha256(inspect.getsource(decoder).encode()).hexdigest()
+        require_installed("torch", extra="lab")
+        model = resources.files("trainplan.models").joinpath("decoder.py").read_bytes()
+        code = hashlib.sha256(model).hexdigest()
         return f"{standard_library().digest} {code}"
 
     def describe(self) -> dict[str, str]:

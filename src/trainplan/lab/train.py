@@ -22,6 +22,7 @@ import torch
 
 from trainplan.integrations.torch import attach
 from trainplan.lab import checkpoint
+from trainplan.lab.job import SegmentJob
 from trainplan.lab.rewind import Rewind
 from trainplan.lab.store import Outcome, RunDirectoryError, SegmentDirectory, file_digest
 from trainplan.lab.workload import WorkloadSpec, check_knobs, check_task
@@ -29,41 +30,6 @@ from trainplan.plan import Plan
 
 Report = Callable[[int, float], bool]
 """Told the completed updates and the loss after each update; true asks the loop to stop."""
-
-
-@dataclass(frozen=True)
-class SegmentJob:
-    """Everything needed to train one segment, as data.
-
-    Attributes:
-        key: Of the segment.
-        seed: Of the task.
-        start: Completed updates before the first one.
-        stop: Completed updates after the last one.
-        directory: Where its files go.
-        parent: Directory of the segment it continues, or ``None``.
-        plan: The plan, as ``Plan.to_dict`` gives it.
-        workload: As ``WorkloadSpec.to_dict`` gives it.
-        eval_every: Evaluate after every so many updates.
-        eval_at_stop: Evaluate at the end as well.
-        record_grad_norms: Put the gradient's length (before clipping) into each row.
-        keep_end: Save the last state, for segments that continue this one.
-        checkpoint_seconds: Time between two checkpoints.
-    """
-
-    key: str
-    seed: int
-    start: int
-    stop: int
-    directory: str
-    parent: str | None
-    plan: Mapping[str, Any]
-    workload: Mapping[str, Any]
-    eval_every: int
-    eval_at_stop: bool
-    record_grad_norms: bool
-    keep_end: bool
-    checkpoint_seconds: float = 30.0
 
 
 @dataclass

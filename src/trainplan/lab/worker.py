@@ -31,7 +31,7 @@ def main() -> None:
 
     import torch
 
-    from trainplan.lab.train import SegmentJob
+    from trainplan.lab.job import SegmentJob
 
     # One thread per worker: results must not depend on how many cores a machine has.
     torch.set_num_threads(1)

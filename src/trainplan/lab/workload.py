@@ -16,13 +16,14 @@ the same data in the same order, and there is no position in the data to lose wh
 from __future__ import annotations
 
 import hashlib
-import importlib
+import importlib.util
 import inspect
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
+from trainplan._extras import require
 from trainplan.errors import PlanError, nearest
 
 if TYPE_CHECKING:
@@ -172,6 +173,16 @@ class _FunctionWorkload:
 
     def build(self, seed: int) -> Task:
         return self.function(seed, **self.options)
+
+
+def require_installed(module: str, *, extra: str) -> None:
+    """Fail early, without the time that importing takes, if a module is not there.
+
+    Raises:
+        MissingExtraError: Naming the pip command.
+    """
+    if importlib.util.find_spec(module) is None:
+        require(module, extra=extra)
 
 
 def check_task(task: Task, place: str) -> Task:
