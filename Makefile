@@ -26,7 +26,8 @@ lint: .venv/test.stamp  ## linter, formatter and type checker
 	touch $@
 
 .venv/test.stamp: pyproject.toml constraints.txt | .venv/bin/python
-	$(PIP) 'pip>=25.1' && $(PIP) -c constraints.txt -e '.[lab,jax]' --group test --group lint --group docs
+	$(PIP) 'pip>=25.1' && $(PIP) -c constraints.txt -e '.[lab,jax,hf,lightning,keras,trackers]' \
+		--group test --group lint --group docs
 	touch $@
 
 docs: .venv/test.stamp  ## build the documentation into site/; warnings are errors
