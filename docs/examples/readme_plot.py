@@ -1,4 +1,4 @@
-"""Draw the picture at the top of the README: python docs/examples/readme_plot.py"""
+"""Draw the picture at the top of the README. Run it as a script."""
 
 from pathlib import Path
 

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from trainplan import Plan, PlanError, schedules
-from trainplan.lab.domains import CharText, char_text
 from trainplan.lab.chars import CONTEXT, CharModel
+from trainplan.lab.domains import CharText, char_text
 
 
 @pytest.fixture(scope="module")

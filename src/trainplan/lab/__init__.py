@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trainplan.lab.arms import default_arms
-    from trainplan.lab.domains import CharText, char_text
     from trainplan.lab.chars import CharModel
     from trainplan.lab.comparison import compare
     from trainplan.lab.conclusion import conclude
+    from trainplan.lab.domains import CharText, char_text
     from trainplan.lab.experiment import Arm, Experiment, Tuning
     from trainplan.lab.results import Comparison, Run, Summary
     from trainplan.lab.runner import Interrupted, LabError
