@@ -77,7 +77,7 @@ class TerminalProgress:
         """Draw the bar of everything anew for a graph."""
         self._graph, self._at, self._finished = graph, {}, 0
         self._progress.reset(
-            self._total, total=graph.steps, description=self._title, visible=True, loss=""
+            self._total, total=graph.steps, description=self._title, visible=True, loss="starting"
         )
 
     def progress(self, key: str, step: int, loss: float | None) -> None:
