@@ -96,7 +96,7 @@ def paired_p_value(a: ArrayLike, b: ArrayLike) -> float:
 
     Example:
         >>> round(paired_p_value([1.0, 2.0, 4.0], [1.5, 2.4, 4.7]), 4)
-        0.0315
+        0.0263
     """
     x, y = _vector(a, "a"), _vector(b, "b")
     if x.size != y.size:
