@@ -13,35 +13,77 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trainplan.laws.annealing import Annealing
+    from trainplan.laws.choosing import Choice, Difference, optimize, rank
+    from trainplan.laws.concave import Concave
     from trainplan.laws.curves import Curve
+    from trainplan.laws.evidence import OutsideEvidenceError
+    from trainplan.laws.fitting import Fit, fit_law
+    from trainplan.laws.functional import Functional
+    from trainplan.laws.law import Law
     from trainplan.laws.loading import load
+    from trainplan.laws.multi_power import MultiPower
     from trainplan.laws.power import RateLaw, best_gamma, fit_rate_law
+    from trainplan.laws.predictor import Prediction, Predictor, fit
     from trainplan.laws.readers.raw import CurveError
     from trainplan.laws.scaling import ScalingLaw, fit_scaling_law, optimal_batch, trunk_cost
+    from trainplan.laws.steps import PowerInSteps
 
 _HOME = {
+    "Annealing": "annealing",
+    "Choice": "choosing",
+    "Concave": "concave",
     "Curve": "curves",
     "CurveError": "readers.raw",
+    "Difference": "choosing",
+    "Fit": "fitting",
+    "Functional": "functional",
+    "Law": "law",
+    "MultiPower": "multi_power",
+    "OutsideEvidenceError": "evidence",
+    "PowerInSteps": "steps",
+    "Prediction": "predictor",
+    "Predictor": "predictor",
     "RateLaw": "power",
     "ScalingLaw": "scaling",
     "best_gamma": "power",
+    "fit": "predictor",
+    "fit_law": "fitting",
     "fit_rate_law": "power",
     "fit_scaling_law": "scaling",
     "load": "loading",
     "optimal_batch": "scaling",
+    "optimize": "choosing",
+    "rank": "choosing",
     "trunk_cost": "scaling",
 }
 
 __all__ = [
+    "Annealing",
+    "Choice",
+    "Concave",
     "Curve",
     "CurveError",
+    "Difference",
+    "Fit",
+    "Functional",
+    "Law",
+    "MultiPower",
+    "OutsideEvidenceError",
+    "PowerInSteps",
+    "Prediction",
+    "Predictor",
     "RateLaw",
     "ScalingLaw",
     "best_gamma",
+    "fit",
+    "fit_law",
     "fit_rate_law",
     "fit_scaling_law",
     "load",
     "optimal_batch",
+    "optimize",
+    "rank",
     "trunk_cost",
 ]
 
