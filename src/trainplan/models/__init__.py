@@ -7,16 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trainplan.models.decoder import Decoder
+    from trainplan.models.encoder import Encoder, masked_token_loss
     from trainplan.models.mixing import MixedOperation, max_w_coefficients, mix
 
 _HOME = {
     "Decoder": "trainplan.models.decoder",
+    "Encoder": "trainplan.models.encoder",
+    "masked_token_loss": "trainplan.models.encoder",
     "MixedOperation": "trainplan.models.mixing",
     "max_w_coefficients": "trainplan.models.mixing",
     "mix": "trainplan.models.mixing",
 }
 
-__all__ = ["Decoder", "MixedOperation", "max_w_coefficients", "mix"]
+__all__ = [
+    "Decoder",
+    "Encoder",
+    "MixedOperation",
+    "masked_token_loss",
+    "max_w_coefficients",
+    "mix",
+]
 
 
 def __getattr__(name: str) -> Any:
