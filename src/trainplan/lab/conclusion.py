@@ -70,7 +70,10 @@ def _best(summaries: Sequence[Summary]) -> list[str]:
     if not close:
         return [f"{sentence}, detectably lower than every other arm."]
     names = ", ".join(s.arm for s in close)
-    return [f"{sentence}; no difference detectable between it and {names}."]
+    return [
+        f"{sentence}; taking every pair of arms into account, no difference is detectable between "
+        f"it and {names}."
+    ]
 
 
 def _diverged(summaries: Sequence[Summary]) -> list[str]:

@@ -30,7 +30,7 @@ def render(comparison: Comparison) -> str:
     parts = {
         "TITLE": html.escape(_title(comparison)),
         "SUBTITLE": html.escape(_subtitle(comparison)),
-        "CONCLUSION": "\n".join(f"<li>{html.escape(text)}</li>" for text in conclude(comparison)),
+        "CONCLUSION": "\n".join(_sentences(comparison)),
         "TABLE": _table(comparison),
         "FINALS": "\n".join(_place(name) for name in ("finals", "differences") if name in plots),
         "KNOBS": "\n".join(_place(name) for name in plots if name.startswith("knob-")),
@@ -61,6 +61,12 @@ def _subtitle(comparison: Comparison) -> str:
     date = str(comparison.environment.get("date", ""))[:10]
     peaks = ", each arm's peak tuned" if comparison.factors else ""
     return f"{steps} steps, {seeds} seed{'s' if seeds > 1 else ''}{peaks}. {date}"
+
+
+def _sentences(comparison: Comparison) -> Iterable[str]:
+    for text in conclude(comparison):
+        marked = re.sub("(--[a-z-]+)", r"<code>\1</code>", html.escape(text))
+        yield f"<li>{marked}</li>"
 
 
 def _table(comparison: Comparison) -> str:
