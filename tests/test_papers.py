@@ -16,7 +16,7 @@ import trainplan
 from trainplan import papers
 from trainplan.commands import papers as command
 from trainplan.papers import EVIDENCE, LEVERS, ROOMS, STATUSES, Paper, PaperError, markdown
-from trainplan.papers.cards import ATTACH
+from trainplan.papers.cards import ATTACH, HOSTS
 
 SLUGS = [
     "annealing-scaling-law",
@@ -230,6 +230,21 @@ def test_examples_of_built_papers_run_and_follow_the_plan_in_pytorch(paper: Pape
     per_step = plan.rates["tokens_per_step"] if plan.unit == "tokens" else 1
     assert optimizer.param_groups[0]["lr"] == plan.at(2 * per_step)["lr"]
     assert not [found for found in trainplan.check(plan) if found.level == "error"]
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_every_plan_of_a_built_paper_fits_every_host(host: str) -> None:
+    for module in {"Optax": ("optax",), "Keras": ("keras", "jax")}.get(host, (host.split(",")[0],)):
+        pytest.importorskip(module.lower())
+    for paper in papers.all():
+        if not paper.built:
+            continue
+        scope: dict[str, object] = {}
+        exec(compile(paper.use, f"{paper.slug}.toml", "exec"), scope)
+        if host == "Optax":
+            scope["optax"] = importlib.import_module("optax")
+        exec(compile(HOSTS[host], host, "exec"), scope)
+    assert {"callbacks", "optimizer", "learning_rate"} & set(scope)
 
 
 @BUILT

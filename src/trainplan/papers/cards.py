@@ -15,6 +15,15 @@ run = tp.torch.attach(plan, optimizer)
 """
 
 
+#: How the same plan is applied in other trainers; the how-to pages show whole programs.
+HOSTS = {
+    "Transformers, TRL": "callbacks = [tp.transformers.PlanCallback(plan)]",
+    "Lightning": "callbacks = [tp.lightning.PlanCallback(plan)]",
+    "Optax": "optimizer = tp.optax.inject(plan, optax.adamw)",
+    "Keras": "learning_rate = tp.keras.LearningRate(plan)",
+}
+
+
 @dataclass(frozen=True)
 class Section:
     """One part of a card.
@@ -81,7 +90,8 @@ def _use(paper: Paper) -> Section:
     text = f"As `{paper.component}`."
     if paper.gaps:
         text += "\n\nNot in this version:\n\n" + _bullets(paper.gaps)
-    return Section("How to use it", text, f"{paper.use.rstrip()}\n{ATTACH}")
+    others = "\n".join(f"# {host}\n{code}" for host, code in HOSTS.items())
+    return Section("How to use it", text, f"{paper.use.rstrip()}\n{ATTACH}\n{others}")
 
 
 def _verdict(paper: Paper, found: Result | None) -> str:
