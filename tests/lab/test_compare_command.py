@@ -158,6 +158,8 @@ def test_resuming_what_is_complete_trains_nothing(whole):
         (["--workload", "digits", "--with", "width"], "Write it like width=128"),
         (["--tune-peak", "--peak-factors", "1,-2"], "numbers above zero"),
         (["--workload", "lab.lab_workloads:NoPeak"], "Give --peak"),
+        (["--workload", "digits", "--steps", "1000000000000"], "at most 10,000,000 steps"),
+        (["--workload", "digits", "--peak", "nan"], "peak"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(whole, arguments, message):
@@ -184,6 +186,26 @@ def test_a_workload_that_fails_is_named_and_its_log_kept(tmp_path, workload, opt
     assert message in err
     log = Path(err.split("details: ")[1].rstrip(")\n"))
     assert (tmp_path / log).exists()
+
+
+def test_a_workload_in_the_current_folder_is_found_by_the_installed_program(tmp_path):
+    """Unlike with ``python -m``, the folder is not in its path to begin with."""
+    source = (HERE / "lab_workloads.py").read_text()
+    (tmp_path / "mine.py").write_text(source)
+    program = "import sys; sys.path.remove(''); from trainplan.cli import main; main()"
+    options = ["--workload", "mine:build", "--peak", "0.1", "--steps", "3", "--seeds", "1", *ONE]
+    command = [sys.executable, "-c", program, "compare", *options, "--out", "run"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = run(tmp_path, "--workload", "digits", "--out", "file/run")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "Not a directory" in err or "file" in err
 
 
 PLAN = """\

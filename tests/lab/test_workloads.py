@@ -122,7 +122,7 @@ def test_the_digest_of_a_workload_covers_options_and_code(tmp_path, monkeypatch)
     ("path", "options", "message"),
     [
         ("txt", {}, r"Did you mean 'text'\?"),
-        ("no.such.module:build", {}, "no module named 'no"),
+        ("no.such.module:build", {}, "No module named 'no"),
         ("lab.lab_workloads:bild", {}, "Did you mean 'build'"),
         ("lab.lab_workloads:NOT_CALLABLE", {}, "no function or class"),
         ("lab.lab_workloads:build", {"widht": 3}, "widht"),
@@ -136,6 +136,13 @@ def test_the_digest_of_a_workload_covers_options_and_code(tmp_path, monkeypatch)
 def test_a_workload_that_cannot_be_made_says_why(path, options, message):
     with pytest.raises(tp.PlanError, match=message):
         WorkloadSpec(path, options).load()
+
+
+def test_a_workload_whose_import_fails_says_how(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "broken_workload.py").write_text("import no_such_library\n")
+    with pytest.raises(tp.PlanError, match=r"fails with ModuleNotFoundError: .*no_such_library"):
+        WorkloadSpec("broken_workload:build").load()
 
 
 def test_a_task_that_lacks_something_is_named():

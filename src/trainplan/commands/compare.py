@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -102,6 +103,7 @@ def compare(
     from trainplan.lab import comparison
     from trainplan.lab.environment import available_cores
     from trainplan.lab.request import Request
+    from trainplan.lab.runner import LabError
 
     request = Request(
         plans=tuple(plans or ()),
@@ -118,15 +120,21 @@ def compare(
         no_sharing=no_sharing,
     )
     workers = jobs or available_cores()
-    if resume:
-        root = out or newest_run(_RUNS)
-        session = comparison.resume(root)
-        request.check_agrees_with(session.experiment, root)
-    else:
-        root = out or _RUNS / f"compare-{datetime.now():%Y%m%d-%H%M%S}"
-        session = comparison.begin(root, request.experiment(), workers)
-    result = _execute(session, root, workers, checkpoint_seconds)
-    _finish(result, root, open_report=open_report)
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # a workload of the user's own lies here
+    try:
+        if resume:
+            root = out or newest_run(_RUNS)
+            session = comparison.resume(root)
+            request.check_agrees_with(session.experiment, root)
+        else:
+            root = out or _RUNS / f"compare-{datetime.now():%Y%m%d-%H%M%S}"
+            session = comparison.begin(root, request.experiment(), workers)
+        result = _execute(session, root, workers, checkpoint_seconds)
+        _finish(result, root, open_report=open_report)
+    except (LabError, OSError) as error:
+        typer.echo(f"trainplan: {error}", err=True)
+        raise typer.Exit(2) from None
 
 
 def newest_run(runs: Path) -> Path:
@@ -146,7 +154,6 @@ def newest_run(runs: Path) -> Path:
 def _execute(session: Session, root: Path, workers: int, checkpoint_seconds: float) -> Comparison:
     from trainplan.lab.comparison import execute
     from trainplan.lab.progress import Notes, TerminalProgress
-    from trainplan.lab.runner import Interrupted, LabError
 
     console = Console()
     watcher: Any = TerminalProgress(console) if console.is_terminal else nullcontext(Notes())
@@ -155,13 +162,10 @@ def _execute(session: Session, root: Path, workers: int, checkpoint_seconds: flo
             return execute(
                 session, jobs=workers, watcher=shown, checkpoint_seconds=checkpoint_seconds
             )
-    except Interrupted:
+    except KeyboardInterrupt:
         command = f"trainplan compare --resume --out {root}"
         typer.echo(f"Stopped; everything so far is saved. Continue with:  {command}", err=True)
         raise typer.Exit(130) from None
-    except (LabError, OSError) as error:
-        typer.echo(f"trainplan: {error}", err=True)
-        raise typer.Exit(2) from None
 
 
 def _finish(result: Comparison, root: Path, *, open_report: bool) -> None:

@@ -21,6 +21,7 @@ from trainplan.lab.workload import WorkloadSpec
 from trainplan.plan import Plan
 from trainplan.schedules.base import Schedule
 
+MOST_STEPS = 10_000_000
 TUNING_SEEDS_FROM = 1_000_000
 """Tuning uses seeds from here on: no arm is judged on a seed that its peak was chosen on."""
 
@@ -169,7 +170,11 @@ def plan_steps(plan: Plan) -> int:
     if plan.horizon is None:
         remedy = "Write `horizon: ...` into the plan, or give --steps"
         raise PlanError("how long is it?", place="horizon", value=None, remedy=remedy)
-    return math.ceil(plan.horizon / _per_step(plan))
+    steps = math.ceil(plan.horizon / _per_step(plan))
+    if steps > MOST_STEPS:
+        remedy = f"The lab trains at most {MOST_STEPS:,} steps per arm"
+        raise PlanError("too many steps", place="horizon", value=steps, remedy=remedy)
+    return steps
 
 
 def plan_times(plan: Plan, steps: int) -> list[float]:

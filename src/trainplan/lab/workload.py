@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from trainplan._extras import require
-from trainplan.errors import PlanError, nearest
+from trainplan.errors import MissingExtraError, PlanError, nearest
 
 if TYPE_CHECKING:
     import torch
@@ -123,13 +123,16 @@ class WorkloadSpec:
             raise PlanError("no such workload", place=place, remedy=remedy)
         try:
             module = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not module_name.startswith(error.name):
-                raise
-            remedy = "Run from the folder it lies in, or install it"
-            raise PlanError(
-                f"no module named {error.name!r}", place=place, remedy=remedy
-            ) from error
+        except MissingExtraError:
+            raise
+        except Exception as error:
+            missing = isinstance(error, ModuleNotFoundError) and error.name is not None
+            if missing and module_name.startswith(error.name):  # type: ignore[attr-defined]
+                problem, remedy = str(error), "Run from the folder it lies in, or install it"
+            else:
+                problem = f"importing it fails with {type(error).__name__}: {error}"
+                remedy = f"Try  python -c 'import {module_name}'"
+            raise PlanError(problem, place=place, remedy=remedy) from error
         target = getattr(module, name, None)
         if not callable(target):
             known = [key for key, value in vars(module).items() if callable(value)]

@@ -8,8 +8,6 @@ small enough that a hundred runs fit on two CPU cores.
 
 from __future__ import annotations
 
-import math
-
 import torch.nn.functional as F  # noqa: N812 - everybody calls it F
 from torch import Tensor, nn
 
@@ -66,15 +64,16 @@ class Decoder(nn.Module):
         self.positions = nn.Embedding(context, width)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
-        self._initialize(layers)
+        self._initialize()
 
-    def _initialize(self, layers: int) -> None:
-        for name, parameter in self.named_parameters():
-            if parameter.ndim == 2:
-                # Every block adds two outputs to the stream; their scale keeps its variance.
-                into_stream = name.endswith(("mix.weight", "contract.weight"))
-                scale = 0.02 / math.sqrt(2 * layers) if into_stream else 0.02
-                nn.init.normal_(parameter, std=scale)
+    def _initialize(self) -> None:
+        nn.init.normal_(self.embedding.weight, std=0.1)
+        nn.init.normal_(self.positions.weight, std=0.02)
+        for name, parameter in self.blocks.named_parameters():
+            if name.endswith(("mix.weight", "contract.weight")):
+                nn.init.zeros_(parameter)  # every block begins as the identity
+            elif parameter.ndim == 2:
+                nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
         """Logits (B, T, vocabulary) for the token after each position."""
