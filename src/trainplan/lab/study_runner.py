@@ -191,7 +191,7 @@ class _Bench:
         self.study, self.source, self.quick, self.jobs = study, source, quick, jobs
         self.cache, self.watcher = cache, watcher
         stamp = [digests(study, source), package_digest(), decides_numbers(environment(1))]
-        self.context = json.dumps(stamp, sort_keys=True, default=repr)
+        self.stamp = json.dumps(stamp, sort_keys=True, default=repr)
         self.known: dict[str, SeedResults] = {}
         if cache is not None:
             self.known = {row["key"]: row["results"] for row in read_rows(cache)}
@@ -211,12 +211,18 @@ class _Bench:
 
     def measure(self, title: str, cells: Sequence[Cell]) -> list[SeedResults]:
         """The results of the cells, in their order."""
-        missing = [cell for cell in cells if cell.key(self.context) not in self.known]
+        keys = [cell.key(self._context(cell)) for cell in cells]
+        missing = [cell for cell, key in zip(cells, keys, strict=True) if key not in self.known]
         self.watcher.stage(title, len(cells), len(cells) - len(missing))
         for cell, measurement in self._make(missing):
             self._keep(cell, measurement)
             self.watcher.measured(cell, measurement.seconds)
-        return [self.known[cell.key(self.context)] for cell in cells]
+        return [self.known[key] for key in keys]
+
+    def _context(self, cell: Cell) -> str:
+        """What a measurement depends on besides the cell."""
+        arms = self.study.names if cell.arm == ALL else (cell.arm,)
+        return self.stamp + repr([(arm, self.study.arguments(arm)) for arm in arms])
 
     def _make(self, cells: Sequence[Cell]) -> Iterable[tuple[Cell, Measurement]]:
         if self.source and cells:
@@ -228,7 +234,7 @@ class _Bench:
             yield cell, Measurement(results, time.perf_counter() - begin)
 
     def _keep(self, cell: Cell, measurement: Measurement) -> None:
-        key = cell.key(self.context)
+        key = cell.key(self._context(cell))
         self.known[key] = measurement.results
         if self.cache is None:
             return
