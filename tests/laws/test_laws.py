@@ -64,7 +64,7 @@ def naive(law, rates, t, warmup):
             share = 1 - (1 + law.c4 * (S[t] - S[k]) / u) ** -law.gamma
             R += law.B * fall * (law.c3 + (S[k] / u) ** -law.s) / (law.c3 + 1) * share
         elif law.kind == "annealing":
-            R += law.C * drop * sum(law.lam ** (i - k) for i in range(k, t + 1))
+            R += law.C * drop * (1 - law.lam ** (t - k + 1)) / (1 - law.lam)
     if law.kind == "power":
         return law.L0 + law.A * (t + 1.0) ** -law.alpha
     if law.kind == "functional":
@@ -165,7 +165,7 @@ def test_a_law_predicts_plans_and_schedules_alike():
         law.predict(WSD)
 
 
-def curve_of(law, rates, name="c", noise=0.0, every=10):
+def curve_of(law, rates, name="c", noise=0.0, every=60):
     at = np.arange(60, rates.size, every)
     loss = law.on(view_of(rates, at, 50))
     wobble = np.random.default_rng(len(name)).normal(0, noise, loss.size)
@@ -221,7 +221,7 @@ def test_outliers_hardly_move_a_fit():
     truth = law_of("annealing")
     clean = [curve_of(truth, CONSTANT, "a", 3e-4), curve_of(truth, COSINE, "b", 3e-4)]
     loss = clean[0].loss.copy()
-    loss[[20, 90, 200]] *= 1.1
+    loss[[20, 50, 80]] *= 1.1
     dirty = [laws.Curve("a", clean[0].steps, loss, CONSTANT, 50), clean[1]]
     options = {"lam": 0.99}
     a = laws.fit_law("annealing", clean, options=options).law.predict(UNSEEN, at=[5999])[0]

@@ -32,6 +32,7 @@ class View:
         area_before: Area up to the step before it; shape (m,).
         area_after: Area up to and including it; shape (m,).
         log_rate: Logarithm of the rate after it; ``-inf`` at rate 0; shape (m,).
+        when: Step of the change; between two steps if several were merged; shape (m,).
     """
 
     rates: Floats
@@ -44,6 +45,7 @@ class View:
     area_before: Floats
     area_after: Floats
     log_rate: Floats
+    when: Floats
 
     @property
     def drops(self) -> Floats:
@@ -80,7 +82,7 @@ def view_of(
         logs = np.log(rates[k])
     return View(
         rates, steps, areas[steps], warmup, k, rates[k - 1], rates[k], areas[k] - rates[k],
-        areas[k], logs,
+        areas[k], logs, k.astype(np.float64),
     )  # fmt: skip
 
 
@@ -102,5 +104,28 @@ def _merged(
     logs = np.log(np.maximum(rates, 1e-9 * rates.max()))
     return View(
         rates, at, areas[at], warmup, starts[kept], rates[first], rates[last],
-        mean(areas - rates), mean(areas), mean(logs),
+        mean(areas - rates), mean(areas), mean(logs), mean(np.arange(float(rates.size))),
+    )  # fmt: skip
+
+
+def end_view(rates: Floats, warmup: int, blocks: int = 1000) -> View:
+    """The last step of a schedule, with its changes merged, in the least time.
+
+    What changes within a block counts as changed in its middle. For searches: the loss at the end
+    differs from that of the exact view by about 1e-5 nats.
+    """
+    length = max(1, rates.size // blocks)
+    edges = np.arange(warmup + 1, rates.size, length)
+    if not edges.size:
+        return view_of(rates, np.array([rates.size - 1]), warmup)
+    sums = np.add.reduceat(rates, edges)
+    reached = float(rates[: warmup + 1].sum()) + np.concatenate([[0.0], np.cumsum(sums)])
+    last = np.append(edges[1:], rates.size) - 1
+    before, after = rates[edges - 1], rates[last]
+    k = np.flatnonzero(before != after)
+    middle = 0.5 * (reached[:-1] + reached[1:])[k]
+    logs = np.log(np.maximum(0.5 * (before + after)[k], 1e-9 * float(rates.max())))
+    return View(
+        rates, np.array([rates.size - 1]), reached[-1:], warmup, edges[k], before[k], after[k],
+        middle, middle, logs, 0.5 * (edges + last)[k],
     )  # fmt: skip
