@@ -297,15 +297,14 @@ def _file_name(study: Study, source: str) -> str:
 
 
 def _write(outcome: StudyOutcome, root: Path, name: str) -> None:
-    from trainplan.files import write_atomically
+    from trainplan.lab.store import write_atomically
     from trainplan.lab.study_page import render
 
     _write_json(outcome, root / f"{name}.json")
-    write_atomically(root / f"{name}.html", render(outcome))
+    write_atomically(root / f"{name}.html", render(outcome).encode())
 
 
 def _write_json(outcome: StudyOutcome, path: Path) -> None:
-    from trainplan.files import write_atomically
-    from trainplan.lab.store import json_text
+    from trainplan.lab.store import json_text, write_atomically
 
-    write_atomically(path, json_text(outcome.to_dict()))
+    write_atomically(path, json_text(outcome.to_dict()).encode())
