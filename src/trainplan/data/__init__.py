@@ -12,6 +12,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from trainplan._extras import require
+
 if TYPE_CHECKING:
     from trainplan.data.collators import WholeWordCollator
     from trainplan.data.masking import (
@@ -87,6 +89,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _HOME[name] == "collators":
+        require("torch", extra="torch")
     value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = value
     return value

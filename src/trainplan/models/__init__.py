@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from trainplan._extras import require
+
 if TYPE_CHECKING:
     from trainplan.models.decoder import Decoder
     from trainplan.models.encoder import Encoder, masked_token_loss
@@ -32,6 +34,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'trainplan.models' has no attribute {name!r}")
+    require("torch", extra="torch")
     value = getattr(importlib.import_module(_HOME[name]), name)
     globals()[name] = value
     return value
