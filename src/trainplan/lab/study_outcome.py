@@ -79,11 +79,15 @@ class StudyOutcome:
     provenance: Mapping[str, Any]
 
     @property
+    def sentences(self) -> list[str]:
+        """What was found, one sentence for each claim."""
+        opening = ["Shortened run, no evidence."] if self.quick else []
+        return opening + [_sentence(found, len(self.results), self.study) for found in self.claims]
+
+    @property
     def summary(self) -> str:
-        """The outcome in a few sentences."""
-        opening = "Shortened run, no evidence. " if self.quick else ""
-        parts = [_sentence(outcome, len(self.results), self.study) for outcome in self.claims]
-        return opening + " ".join(parts)
+        """The sentences together."""
+        return " ".join(self.sentences)
 
     @property
     def figures(self) -> dict[str, str]:

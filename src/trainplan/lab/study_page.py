@@ -59,7 +59,6 @@ Right of the dashed margin speaks for the claim, left of it against.</p>
 def render(outcome: StudyOutcome) -> str:
     """The whole page."""
     study = outcome.study
-    sentences = re.split(r"(?<=\.) (?=[A-Z])", outcome.summary)
     note = {"note": study.note} if study.note else {}
     about = {"budget": study.budget, "time": f"{outcome.seconds:.0f} s", **note}
     parts = {
@@ -68,7 +67,7 @@ def render(outcome: StudyOutcome) -> str:
         "STYLE": _style() + _EXTRA,
         "CLAIM": html.escape(study.claim),
         "BADGE": _badge(outcome.verdict) + (" shortened run, no evidence" if outcome.quick else ""),
-        "SUMMARY": "".join(f"<li>{html.escape(text)}</li>" for text in sentences),
+        "SUMMARY": "".join(f"<li>{html.escape(text)}</li>" for text in outcome.sentences),
         "CLAIMS": "\n".join(_claim(found, study.exact) for found in outcome.claims),
         "SEEDS": "\n".join(_table(outcome, metric) for metric in study.metrics),
         "RULE": html.escape(rule(study, outcome.looks)),
