@@ -33,7 +33,7 @@ from trainplan.schedules.base import RATES, Schedule
 from trainplan.schedules.controllers import Controller
 from trainplan.schedules.durations import UNITS, Duration, Span, parse_horizon
 from trainplan.schedules.phases import Phase, Sequence, Take
-from trainplan.schedules.values import digest_of, is_number, level
+from trainplan.schedules.values import digest_of, is_number, level, rate
 
 FIELDS = ("name", "horizon", "unit", *RATES)
 """What a plan file holds beside knobs."""
@@ -86,7 +86,7 @@ class Plan(Mapping[str, Any]):
         self.name = name
         given = zip(RATES, (steps_per_epoch, tokens_per_step, samples_per_step), strict=True)
         self.rates: Mapping[str, float] = MappingProxyType(
-            {rate: _rate(value, rate) for rate, value in given if value is not None}
+            {name: rate(value, name) for name, value in given if value is not None}
         )
         if not knobs:
             raise PlanError("a plan needs a knob", remedy="Give one, such as lr=3e-4")
@@ -398,12 +398,6 @@ class Plan(Mapping[str, Any]):
         items = {**self._plain_fields(), **self.knobs}
         shown = ", ".join(f"{k}={v!r}" for k, v in items.items())
         return f"Plan({shown})"
-
-
-def _rate(value: Any, name: str) -> float:
-    if not is_number(value) or not 0 < value < float("inf"):
-        raise PlanError("a rate must be a number above zero", place=name, value=value)
-    return value if isinstance(value, int) else float(value)
 
 
 def _same_past(name: str, before: Schedule, after: Schedule, at: float, unit: str) -> None:

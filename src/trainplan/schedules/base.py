@@ -14,7 +14,7 @@ import numpy as np
 from trainplan.errors import PlanError, nearest
 from trainplan.schedules.curves import Array, Curve
 from trainplan.schedules.durations import LARGEST, Duration, Span, parse_horizon
-from trainplan.schedules.values import digest_of, is_number
+from trainplan.schedules.values import digest_of, rate
 
 if TYPE_CHECKING:
     from trainplan.schedules.algebra import Clipped, Repeated, Sampled, Shifted, Stretched
@@ -303,8 +303,4 @@ def _known_rates(rates: Mapping[str, Any]) -> dict[str, float]:
     for name, value in rates.items():
         if name not in RATES:
             raise PlanError("unknown rate", place=name, value=value, remedy=nearest(name, RATES))
-        if not is_number(value) or not math.isfinite(value) or value <= 0:
-            raise PlanError("a rate must be a number above zero", place=name, value=value)
-    return {
-        name: value if isinstance(value, int) else float(value) for name, value in rates.items()
-    }
+    return {name: rate(value, name) for name, value in rates.items()}

@@ -31,7 +31,8 @@ _MULTIPLIERS: Final = {
     "T": 10**12,
 }
 _PATTERN: Final = re.compile(
-    r"\s*(?P<amount>[0-9][0-9_]*(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?)"
+    # Longer numbers and exponents are mistakes, and would take exact arithmetic for ever.
+    r"\s*(?P<amount>(?:[0-9][0-9_]{0,39}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?)"
     r"\s*(?P<multiplier>[kKMBGT]?)\s*(?P<unit>%|[a-z]*)\s*"
 )
 _HOW: Final = "Write a number, a percentage like '10%', or an amount like '2B tokens' or '3 epochs'"
@@ -194,7 +195,14 @@ class Span:
         return float(amount if unit == to else self._convert(amount, unit, to))
 
     def _convert(self, amount: float, unit: str, to: str) -> Fraction:
-        return _exact(amount) * self._steps(unit, to) / self._steps(to, unit)
+        exact = _exact(amount) * self._steps(unit, to) / self._steps(to, unit)
+        if exact > LARGEST:
+            raise PlanError(
+                f"more than 2^53 {to}, past which they cannot be told apart",
+                value=f"{amount} {unit}",
+                remedy="Count in a coarser unit",
+            )
+        return exact
 
     def _share(self, duration: Duration) -> int | float:
         if self.length is None:

@@ -28,10 +28,21 @@ def finite(value: Any, place: str = "") -> float:
     """
     if not is_number(value):
         raise PlanError("not a number", place=place, value=value, remedy="Write a number")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if not math.isfinite(number):
         raise PlanError("not a finite number", place=place, value=value, remedy="Write a number")
     return number
+
+
+def rate(value: Any, place: str) -> float:
+    """``value`` as a finite number above zero; a whole number stays one."""
+    number = finite(value, place)
+    if number <= 0:
+        raise PlanError("a rate must be a number above zero", place=place, value=value)
+    return int(value) if isinstance(value, Integral) else number
 
 
 def count(value: Any, place: str = "", least: int = 1) -> int:
