@@ -75,6 +75,7 @@ class PlanCallback(_TrainerCallback):  # type: ignore[misc, valid-type]
         self._driven: tuple[str, ...] = ()
         self._wrote: list[tuple[Any, ...]] = []
         self._memory: dict[str, Any] = {}
+        self._tokens = 0
 
     # What hosts with knobs of their own add
 
@@ -102,6 +103,7 @@ class PlanCallback(_TrainerCallback):  # type: ignore[misc, valid-type]
         _refuse_second_scheduler(scheduler, optimizer, args, driven="lr" in self._driven)
         report(self.check(args))
         memory = state.stateful_callbacks.get(_KEY)
+        self._tokens = int(state.num_input_tokens_seen)
         self.plan = self._continue(memory, state)
         report(check_length(self.plan, state))
         self._memory = remember(self.given, self.plan)
@@ -126,6 +128,8 @@ class PlanCallback(_TrainerCallback):  # type: ignore[misc, valid-type]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Count the update."""
+        # Not at the beginning of one: some versions have counted its tokens by then.
+        self._tokens = int(state.num_input_tokens_seen)
         self._tell_time(state)
         self._save(state)
 
@@ -192,7 +196,7 @@ class PlanCallback(_TrainerCallback):  # type: ignore[misc, valid-type]
     def _tell_time(self, state: Any) -> None:
         if self.run is not None:
             self.run.clock.steps = int(state.global_step)
-            self.run.clock.tokens = int(state.num_input_tokens_seen)
+            self.run.clock.tokens = self._tokens
 
     def _apply(self, state: Any, scheduler: Any) -> None:
         if self.run is None:
