@@ -109,14 +109,16 @@ def test_a_predictor_is_written_and_read(predictor, tmp_path):
 @given(data=st.data())
 def test_damaged_law_files_give_a_clear_error(data, tmp_path_factory):
     plain = laws.fit("power", [made("constant")]).to_dict()
-    place = data.draw(st.sampled_from([*plain, "evidence.peak", "laws.0"]))
+    place = data.draw(st.sampled_from([*plain, "evidence.peak", "evidence.steps", "laws.0"]))
     value = data.draw(st.sampled_from([None, [], {}, "x", [1.0, 2.0], [{"law": "power"}]]))
     target, _, inner = place.partition(".")
     if inner == "peak":
         del plain["evidence"]["peak"]
+    elif inner == "steps":
+        plain["evidence"]["steps"] = value
     elif inner:
         plain["laws"][0] = value
-    elif value == plain[target]:
+    elif value == plain[target] or (target, value) == ("held_out", []):
         return
     else:
         plain[target] = value

@@ -11,6 +11,7 @@ import numpy as np
 from trainplan.errors import PlanError, short_repr
 from trainplan.laws.curves import Curve, warmup_of
 from trainplan.laws.readers.raw import Floats
+from trainplan.schedules.values import is_number
 
 FARTHEST = 4.0
 """A horizon may be so many times as long as the longest curve."""
@@ -108,6 +109,9 @@ class Evidence:
         names = {field.name for field in fields(cls)}
         if not isinstance(plain, Mapping) or set(plain) != names:
             raise PlanError("not what a fit has seen", place="evidence", value=short_repr(plain))
+        for name in ("peak", "steps", "warmup", "lowest", "every"):
+            if not is_number(plain[name]) or not plain[name] >= 0:
+                raise PlanError("not a number", place=f"evidence: {name}", value=plain[name])
         return cls(**{**plain, "curves": tuple(plain["curves"])})
 
 

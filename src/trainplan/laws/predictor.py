@@ -166,6 +166,9 @@ class Predictor:
                 place=source,
                 remedy="Make one with  trainplan fit CURVES... --out law.json",
             )
+        for key in ("laws", "weights", "held_out"):
+            if not isinstance(plain.get(key), list):
+                raise PlanError("must be a list", place=f"{source}: {key}", value=plain.get(key))
         try:
             laws = tuple(Law.from_dict(law) for law in plain["laws"])
             weights = tuple(float(w) for w in plain["weights"])
@@ -178,6 +181,8 @@ class Predictor:
             raise PlanError(f"damaged: {error!r}", place=source) from None
         if not laws or len(laws) != len(weights) or not math.isclose(sum(weights), 1.0):
             raise PlanError("weights must belong to the laws and add up to 1", place=source)
+        if len(held_out) not in (0, len(laws)):
+            raise PlanError("held_out must belong to the laws", place=source)
         return cls(laws, weights, evidence, noise, held_out)
 
     def save(self, path: str | os.PathLike[str]) -> None:
