@@ -234,7 +234,9 @@ def test_examples_of_built_papers_run_and_follow_the_plan_in_pytorch(paper: Pape
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_every_plan_of_a_built_paper_fits_every_host(host: str) -> None:
-    for module in {"Optax": ("optax",), "Keras": ("keras", "jax")}.get(host, (host.split(",")[0],)):
+    for module in {"Optax": ("optax",), "Keras": ("keras", "jax")}.get(
+        host, (host.split(",", maxsplit=1)[0],)
+    ):
         pytest.importorskip(module.lower())
     for paper in papers.all():
         if not paper.built:
