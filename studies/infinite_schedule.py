@@ -2,8 +2,8 @@
 
 Singh et al., 2025, arXiv 2503.02844. Four text domains, seen twice in turn, half of every batch
 replayed from the other domains seen so far. Repeated cosine re-warms for every dataset; the
-infinite schedule goes on at its constant rate from the weights before annealing. The damage of re-
-warming adds up over datasets, so losses are taken at the ends of the last four. Both get their own
+infinite schedule goes on at its constant rate from the weights before annealing. The damage of
+re-warming adds up over datasets, so losses are taken at the ends of the last four. Both get their own
 best peak.
 """
 
@@ -13,7 +13,7 @@ from trainplan.lab import CharModel, Claim, Study, Tuned, char_text
 DOMAINS = ("prose", "code", "headers", "tables")
 TASKS = (*DOMAINS, *DOMAINS)
 STEPS, REPLAY, END = 500, 0.5, "5%"
-PEAKS = (1e-3, 2e-3, 4e-3)
+PEAKS, HIGH = Tuned(2e-3, 4e-3, 6e-3), 8e-3
 
 
 def mixture(task: int) -> dict[str, float]:
@@ -36,8 +36,14 @@ def cosine(model: CharModel, peak: float, steps: int) -> list[float]:
     return found
 
 
-def infinite(model: CharModel, peak: float, constant: str, steps: int) -> list[float]:
-    """Mean losses of the annealed branch at the end of each dataset."""
+def infinite(
+    model: CharModel, peak: float, constant: str, steps: int, *, anneal_lost: bool
+) -> list[float]:
+    """Mean losses of the annealed branch at the end of each dataset.
+
+    The branch begins at four fifths of the dataset. The trunk either waits there for the next
+    dataset, as in the paper, or goes through the last fifth as well, at its constant rate.
+    """
     found = []
     anneal = steps * 4 // 5
     for task in range(len(TASKS)):
@@ -48,6 +54,8 @@ def infinite(model: CharModel, peak: float, constant: str, steps: int) -> list[f
         model.train(rates[anneal:], mixture(task))
         found.append(_mean_loss(model))
         model.restore(trunk)
+        if not anneal_lost:
+            model.train([rates[anneal - 1]] * (steps - anneal), mixture(task))
     return found
 
 
@@ -61,7 +69,10 @@ def measure(
 ) -> dict[str, float]:
     """Mean loss over the four domains, at the ends of the last four datasets and of the last."""
     model = CharModel(char_text(DOMAINS), seed)
-    found = infinite(model, peak, constant, steps) if constant else cosine(model, peak, steps)
+    if constant:
+        found = infinite(model, peak, constant, steps, anneal_lost="lost" in arm)
+    else:
+        found = cosine(model, peak, steps)
     return {"loss": sum(found[-4:]) / 4, "last": found[-1]}
 
 
@@ -71,18 +82,29 @@ STUDY = Study(
     "lower average loss than a cosine repeated per dataset, and suffers less from too high a "
     "peak",
     arms={
-        "infinite": {"peak": Tuned(*PEAKS), "constant": Tuned("50%", "75%")},
-        "cosine": {"peak": Tuned(*PEAKS)},
-        "infinite, high peak": {"peak": 2 * PEAKS[-1], "constant": "50%"},
-        "cosine, high peak": {"peak": 2 * PEAKS[-1]},
+        "infinite": {"peak": PEAKS, "constant": Tuned("50%", "75%")},
+        "infinite, anneal lost": {"peak": PEAKS, "constant": Tuned("50%", "75%")},
+        "cosine": {"peak": PEAKS},
+        "infinite, high peak": {"peak": HIGH, "constant": "50%"},
+        "cosine, high peak": {"peak": HIGH},
     },
     measure=measure,
     claims=[
         Claim(
-            text="At its own best peak, the infinite schedule ends lower over the last datasets",
+            text="With as many steps up to each of the last four datasets' ends, the infinite "
+            "schedule ends lower",
             arm="infinite",
             than="cosine",
             metric="loss",
+            unit="nats/char",
+        ),
+        Claim(
+            text="With the paper's accounting, in which the steps of each anneal are lost to the "
+            "trunk, it is not worse by more than 0.01",
+            arm="infinite, anneal lost",
+            than="cosine",
+            metric="loss",
+            margin=-0.01,
             unit="nats/char",
         ),
         Claim(
@@ -93,21 +115,23 @@ STUDY = Study(
             unit="nats/char",
         ),
         Claim(
-            text="The infinite schedule ends lower at the very end",
-            arm="infinite",
+            text="With the paper's accounting it ends lower",
+            name="infinite, anneal lost against cosine, without a margin",
+            arm="infinite, anneal lost",
             than="cosine",
-            metric="last",
+            metric="loss",
             unit="nats/char",
             decides=False,
         ),
     ],
-    seeds=range(12),
+    seeds=range(100, 112),
     looks=(4, 8, 12),
     budget="8 datasets of 500 steps of a character model per arm and seed",
     data=lambda: char_text(DOMAINS).digest,
     quick={"steps": 60},
     shown=("loss", "last"),
-    note="Annealing is extra work that is not carried forward: the infinite trunk sees four fifths"
-    " of each dataset, as in the paper. With few datasets, or without replay, the effect is "
-    "known not to show at this scale.",
+    note="An anneal is extra work. The paper lets the trunk see only four fifths of each dataset, "
+    "so that never re-warming has to make up for less training; counted as WSD is, with as many "
+    "steps up to the checkpoint that is wanted, it need not. In pilot runs on other seeds, with few "
+    "datasets or without replay, the effect did not show at this scale.",
 )

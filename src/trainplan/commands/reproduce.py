@@ -297,11 +297,11 @@ def _file_name(study: Study, source: str) -> str:
 
 
 def _write(outcome: StudyOutcome, root: Path, name: str) -> None:
+    from trainplan.lab import study_page
     from trainplan.lab.store import write_atomically
-    from trainplan.lab.study_page import render
 
     _write_json(outcome, root / f"{name}.json")
-    write_atomically(root / f"{name}.html", render(outcome).encode())
+    write_atomically(root / f"{name}.html", study_page.render(outcome).encode())
 
 
 def _write_json(outcome: StudyOutcome, path: Path) -> None:
