@@ -139,8 +139,13 @@ class Stretched(Schedule):
 
     def __post_init__(self) -> None:
         factor = finite(self.factor, "factor")
-        if factor <= 0:
-            raise PlanError("the factor must be above zero", place="factor", value=self.factor)
+        if not 1e-12 <= factor <= 1e12:
+            raise PlanError(
+                "the factor must be above zero, and reasonable",
+                place="factor",
+                value=self.factor,
+                remedy="Use 1e-12 to 1e12",
+            )
         object.__setattr__(self, "factor", factor)
 
     def compile(self, span: Span) -> Curve:

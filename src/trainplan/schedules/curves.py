@@ -20,6 +20,9 @@ import numpy as np
 Array = Any
 """A NumPy array, torch tensor, or JAX array or tracer."""
 
+_MOST_BOUNDS = 10_000
+"""Of a pattern that is repeated very often, only the first rounds are listed."""
+
 Weight = Callable[[Any, Any, Any], Any]
 """``(u, v, m) -> a``: the weight of a phase's start (or end) value after a share ``u`` of it, with
 ``v = 1 - u`` computed without cancellation."""
@@ -154,7 +157,8 @@ class Power(Curve):
 
     def on(self, t: Array, m: Any) -> Array:
         t = maximum(to_float(t, m), self.knee, m)
-        return minimum(self.coefficient * t**self.exponent, self.cap, m)
+        with np.errstate(over="ignore"):  # what is too large is capped
+            return minimum(self.coefficient * t**self.exponent, self.cap, m)
 
 
 class Geometric(Curve):
@@ -409,7 +413,9 @@ class Cycle(Curve):
         if not math.isfinite(self.times):
             return [0, self.period, self.length]
         inner = [bound for bound in self.curve.bounds() if bound <= self.period]
-        return sorted({k * self.period + bound for k in range(int(self.times)) for bound in inner})
+        rounds = min(int(self.times), 1 + _MOST_BOUNDS // max(1, len(inner)))
+        bounds = {k * self.period + bound for k in range(rounds) for bound in inner}
+        return sorted(bounds | {self.length})
 
 
 class Cut(Curve):

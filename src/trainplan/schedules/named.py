@@ -441,7 +441,7 @@ def damped_cosine(
     >>> round(damped_cosine(1.0, end=0.1, gamma=0.0, warmup=0, duration=100)(50), 12)
     0.4
     """
-    shape = DampedCosine(count(cycles, "cycles"), gamma)
+    shape = DampedCosine(count(cycles, "cycles", most=10_000), gamma)
     return _decaying(peak, end, warmup, duration, shape, skip_zero=skip_zero)
 
 
@@ -482,7 +482,7 @@ def cosine_power(
     if _one_of(mode, ("closed_form", "authors_epoch_table"), "mode") == "closed_form":
         return _decaying(peak, end, warmup, duration, CosinePower(p), skip_zero=skip_zero)
     peak = finite(peak, "peak")
-    epochs = count(duration, "duration", least=2)
+    epochs = count(duration, "duration", least=2, most=1_000_000)
     rise = count(warmup, "warmup", least=0)
     shares = _epoch_table(epochs, CosinePower(p), rise)
     low = level(end, peak)
@@ -659,7 +659,7 @@ def cyclic_cosine(
     if (cycles is None) == (ends is None):
         raise PlanError("give either cycles or ends", place="cycles", value=cycles)
     if ends is None:
-        n = count(cycles, "cycles")
+        n = count(cycles, "cycles", most=10_000)
         marks = [_time(f"{100 * (k + 1) / n!r}%", "cycles") for k in range(n)]
     else:
         marks = [_time(x, f"ends[{k}]") for k, x in enumerate(_some(ends, "ends"))]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from trainplan.errors import PlanError, located
+from trainplan.errors import PlanError, located, nearest
 from trainplan.schedules.base import Schedule
 from trainplan.schedules.curves import (
     Chain,
@@ -27,7 +27,7 @@ from trainplan.schedules.curves import (
     Table,
     power,
 )
-from trainplan.schedules.durations import Duration, Span, optional_duration
+from trainplan.schedules.durations import UNITS, Duration, Span, optional_duration
 from trainplan.schedules.shapes import Linear, Shape, parse_shape
 from trainplan.schedules.values import finite, is_number
 
@@ -74,6 +74,9 @@ class PowerLaw(Schedule):
             if name != "exponent" and value <= 0:
                 raise PlanError(f"the {name} must be above zero", place=name, value=value)
             object.__setattr__(self, name, value)
+        if self.unit is not None and self.unit not in UNITS:
+            remedy = nearest(self.unit, UNITS)
+            raise PlanError("unknown unit", place="unit", value=self.unit, remedy=remedy)
         if self.exponent < 0 and self.cap is None:
             raise PlanError(
                 "a falling power law is infinite at t = 0",

@@ -51,7 +51,10 @@ class Entry:
     def make(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Schedule:
         """The schedule with these arguments."""
         bound = self.bind(args, kwargs)
-        return Named(self.name, bound) if self.sentence else self.build(**bound)
+        try:
+            return Named(self.name, bound) if self.sentence else self.build(**bound)
+        except TypeError as error:  # such as a number where a list belongs
+            raise PlanError(f"{self.name}: {error}", value=bound) from error
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Arguments by name.
@@ -68,7 +71,7 @@ class Entry:
                 remedy=nearest(unknown[0], self.parameters),
             )
         try:
-            return dict(self.signature.bind(*args, **kwargs).arguments)
+            bound = dict(self.signature.bind(*args, **kwargs).arguments)
         except TypeError as error:
             wants = ", ".join(
                 name for name, p in self.parameters.items() if p.default is inspect.Parameter.empty
@@ -76,6 +79,10 @@ class Entry:
             raise PlanError(
                 f"{self.name}: {error}", remedy=f"It needs: {wants}" if wants else ""
             ) from None
+        for name, value in bound.items():
+            if self.parameters[name].annotation == "bool" and not isinstance(value, bool):
+                raise PlanError("neither true nor false", place=name, value=value)
+        return bound
 
 
 REGISTRY: dict[str, Entry] = {}

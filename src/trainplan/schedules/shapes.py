@@ -14,9 +14,14 @@ from typing import Any, ClassVar, Final
 
 from trainplan.errors import PlanError, nearest, short_repr
 from trainplan.schedules.curves import Blend, Curve, Flat, HalfLife, Steps
+from trainplan.schedules.values import count, finite
 
 _NEARLY_ONE: Final = 1e-9
 """A ratio or base this close to 1 has the linear (or cosine) curve as its limit."""
+
+
+_TINY: Final = 1e-300
+"""Parameters that are smaller than this, or larger than its inverse, leave the range of floats."""
 
 
 class Shape:
@@ -30,6 +35,12 @@ class Shape:
     """
 
     name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for field in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if field.type == "float" or (field.type == "float | None" and value is not None):
+                finite(value, field.name)
 
     def falls(self, u: Any, v: Any, m: Any) -> Any:
         """Weight of the start value after a share ``u``, with ``v = 1 - u`` left."""
@@ -160,6 +171,7 @@ class Polynomial(Shape):
     name: ClassVar[str] = "polynomial"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _positive(self, "power")
 
     def falls(self, u: Any, v: Any, m: Any) -> Any:
@@ -185,6 +197,7 @@ class Exponential(Shape):
     name: ClassVar[str] = "exponential"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.ratio is not None and self.half_life is not None:
             raise PlanError("an exponential has a ratio or a half_life, not both", place="shape")
         _positive(self, "ratio", "half_life")
@@ -228,6 +241,7 @@ class Inverse(Shape):
     name: ClassVar[str] = "inverse"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _positive(self, "ratio")
 
     def bind(self, start: float, end: float) -> Shape:
@@ -251,14 +265,15 @@ class InverseSqrt(Shape):
     name: ClassVar[str] = "inverse-sqrt"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _positive(self, "alpha")
 
     def falls(self, u: Any, v: Any, m: Any) -> Any:
         return 1 - self.rises(u, v, m)
 
     def rises(self, u: Any, v: Any, m: Any) -> Any:
-        whole = 1 / math.sqrt(1 + self.alpha) - 1
-        return (1 / m.sqrt(u * self.alpha + 1.0) - 1) / whole
+        whole = math.expm1(-0.5 * math.log1p(self.alpha))
+        return m.expm1(m.log1p(u * self.alpha) * -0.5) / whole
 
 
 @dataclass(frozen=True, repr=False)
@@ -274,6 +289,7 @@ class Rex(Shape):
     name: ClassVar[str] = "rex"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _within(self, "d", 0 <= self.d < 1, "0 <= d < 1")
 
     def falls(self, u: Any, v: Any, m: Any) -> Any:
@@ -297,7 +313,8 @@ class CosinePower(Shape):
     name: ClassVar[str] = "cosine-power"
 
     def __post_init__(self) -> None:
-        _within(self, "p", math.isfinite(self.p) and self.p >= 1, "p >= 1")
+        super().__post_init__()
+        _within(self, "p", self.p >= 1, "p >= 1")
 
     def falls(self, u: Any, v: Any, m: Any) -> Any:
         c = _sine_squared(v, m)
@@ -315,7 +332,7 @@ class DampedCosine(Shape):
     (Peak + Valley)/2 + (Peak - Valley)/2 cos(pi (2N-1) u).
 
     Attributes:
-        cycles: N, at least 1.
+        cycles: N, from 1 to 10 000.
         gamma: In [0, 1]. With less than end / start (the default) the lines cross before the end.
     """
 
@@ -324,8 +341,8 @@ class DampedCosine(Shape):
     name: ClassVar[str] = "damped-cosine"
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.cycles, int) and not isinstance(self.cycles, bool)
-        _within(self, "cycles", whole and self.cycles >= 1, "a whole number, 1 or more")
+        super().__post_init__()
+        object.__setattr__(self, "cycles", count(self.cycles, "cycles", most=10_000))
         if self.gamma is not None:
             _within(self, "gamma", 0 <= self.gamma <= 1, "0 <= gamma <= 1")
 
@@ -360,6 +377,7 @@ class Uba(Shape):
     name: ClassVar[str] = "uba"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _positive(self, "phi")
 
     def falls(self, u: Any, v: Any, m: Any) -> Any:
@@ -383,7 +401,10 @@ class Step(Shape):
     name: ClassVar[str] = "step"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "at", tuple(float(share) for share in self.at))
+        super().__post_init__()
+        if not isinstance(self.at, (list, tuple)):
+            raise PlanError("not a list of shares", place="at", value=self.at)
+        object.__setattr__(self, "at", tuple(finite(x, f"at[{i}]") for i, x in enumerate(self.at)))
         rising = all(a < b for a, b in zip((0.0, *self.at), (*self.at, 1.0), strict=True))
         _within(self, "at", rising, "ascending shares between 0 and 1")
         _within(self, "factor", 0 <= self.factor < 1, "0 <= factor < 1")
@@ -505,17 +526,7 @@ def _named(name: Any, given: Any) -> Shape:
         raise PlanError(
             f"unknown parameter of the shape {name!r}", value=min(unknown), remedy=remedy
         )
-    for key, value in given.items():
-        _check_number(name, key, value)
     return cls(**given)
-
-
-def _check_number(name: str, key: str, value: Any) -> None:
-    items = value if isinstance(value, (list, tuple)) and key == "at" else [value]
-    for item in items:
-        good = isinstance(item, (int, float)) and not isinstance(item, bool)
-        if not good or not math.isfinite(item):
-            raise PlanError(f"the shape {name!r} needs a finite number", place=key, value=value)
 
 
 def _sine_squared(v: Any, m: Any) -> Any:
@@ -538,7 +549,7 @@ def _known(ratio: float | None, name: str) -> float:
 
 
 def _ratio(shape: Shape, start: float, end: float) -> float:
-    if start == 0 or end / start <= 0:
+    if start == 0 or not _TINY <= end / start <= 1 / _TINY:
         raise PlanError(
             f"the shape {shape.name!r} between {start:g} and {end:g} needs both values above zero",
             place="end",
@@ -553,7 +564,7 @@ def _positive(shape: Shape, *names: str) -> None:
     for name in names:
         value = getattr(shape, name)
         if value is not None:
-            _within(shape, name, math.isfinite(value) and value > 0, f"{name} > 0")
+            _within(shape, name, _TINY <= value <= 1 / _TINY, f"{name} > 0")
 
 
 def _within(shape: Shape, name: str, good: bool, rule: str) -> None:

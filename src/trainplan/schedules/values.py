@@ -45,12 +45,16 @@ def rate(value: Any, place: str) -> float:
     return int(value) if isinstance(value, Integral) else number
 
 
-def count(value: Any, place: str = "", least: int = 1) -> int:
-    """``value`` as a whole number that is not less than ``least``."""
+def count(value: Any, place: str = "", least: int = 1, most: int = 2**53) -> int:
+    """``value`` as a whole number from ``least`` to ``most``."""
     whole = isinstance(value, Integral) or (isinstance(value, float) and value.is_integer())
-    if isinstance(value, bool) or not whole or int(value) < least:
+    if isinstance(value, bool) or not whole or not least <= int(value) <= most:
+        limit = "or more" if most == 2**53 else f"to {most}"
         raise PlanError(
-            "not a whole number", place=place, value=value, remedy=f"Write {least} or more"
+            "not a whole number in its range",
+            place=place,
+            value=value,
+            remedy=f"Write {least} {limit}",
         )
     return int(value)
 
