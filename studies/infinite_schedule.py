@@ -3,8 +3,8 @@
 Singh et al., 2025, arXiv 2503.02844. Four text domains, seen twice in turn, half of every batch
 replayed from the other domains seen so far. Repeated cosine re-warms for every dataset; the
 infinite schedule goes on at its constant rate from the weights before annealing. The damage of
-re-warming adds up over datasets, so losses are taken at the ends of the last four. Both get their own
-best peak.
+re-warming adds up over datasets, so losses are taken at the ends of the last four. Both schedules
+get their own best peak.
 """
 
 from trainplan import Plan, schedules
@@ -131,7 +131,7 @@ STUDY = Study(
     quick={"steps": 60},
     shown=("loss", "last"),
     note="An anneal is extra work. The paper lets the trunk see only four fifths of each dataset, "
-    "so that never re-warming has to make up for less training; counted as WSD is, with as many "
-    "steps up to the checkpoint that is wanted, it need not. In pilot runs on other seeds, with few "
-    "datasets or without replay, the effect did not show at this scale.",
+    "so that never re-warming has to make up for less training; counted as WSD is, with as "
+    "many steps up to the checkpoint that is wanted, it need not. In pilot runs on other "
+    "seeds, with few datasets or without replay, the effect did not show at this scale.",
 )
