@@ -5,6 +5,8 @@ import json
 import os
 import sqlite3
 import struct
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -125,14 +127,26 @@ def test_mlflow(tmp_path, monkeypatch, expected):
     assert found == pytest.approx(long_form(expected))
 
 
-def test_trackio(tmp_path, monkeypatch, expected):
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    trackio = pytest.importorskip("trackio")
-    monkeypatch.setattr("trackio.utils.TRACKIO_DIR", tmp_path)
-    trackio.init(project="trainplan-test", name="one", embed=False)
-    example.train(trackio)
-    trackio.finish()
+TRACKIO = """
+import trackio, with_trackers
+trackio.init(project="trainplan-test", name="one", embed=False)
+with_trackers.train(trackio)
+trackio.finish()
+"""
+
+
+def test_trackio(tmp_path, expected):
+    pytest.importorskip("trackio")
+    # In its own process: trackio reads its folder once, when it is first imported.
+    paths = os.pathsep.join(path for path in sys.path if path)
+    environment = {"TRACKIO_DIR": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": paths}
+    subprocess.run(
+        [sys.executable, "-c", TRACKIO],
+        env=os.environ | environment,
+        check=True,
+        timeout=120,
+        capture_output=True,
+    )
     found = {}
     for file in tmp_path.rglob("*.db"):
         with sqlite3.connect(file) as database:
