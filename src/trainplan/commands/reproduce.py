@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from trainplan.lab.study_runner import Cell
 
 _RUNS = Path("runs")
+_LOG_WIDTH = 160
 _STYLES = {"reproduced": "green", "contradicted": "red", "inconclusive": "yellow"}
 
 
@@ -92,6 +93,8 @@ def reproduce(
     from trainplan.lab.study_loading import find_study, load_study
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_LOG_WIDTH)  # so that a log shows all arms side by side
     folder = results_folder() if save else None
     if save and (quick or seeds is not None):
         remedy = "Leave out --save, or --quick and --seeds"

@@ -86,8 +86,13 @@ class StudyOutcome:
 
     @property
     def summary(self) -> str:
-        """The sentences together."""
-        return " ".join(self.sentences)
+        """The verdict of each claim without its figures, and the number of seeds."""
+        parts = ["Shortened run, no evidence."] if self.quick else []
+        for found in self.claims:
+            role = "" if found.claim.decides else " (decides nothing)"
+            parts.append(f"{found.claim.text.rstrip('.')}: {found.verdict}{role}.")
+        seeds = "Exact, without seeds." if self.study.exact else f"{len(self.results)} seeds."
+        return " ".join([*parts, seeds])
 
     @property
     def figures(self) -> dict[str, str]:

@@ -13,8 +13,8 @@ from trainplan.papers.paper import PaperError
 
 #: How a study ends.
 VERDICTS: Mapping[str, str] = {
-    "reproduced": "the study found what the paper claims",
-    "contradicted": "the study found the opposite",
+    "reproduced": "the study found what the claim says, on its small scale",
+    "contradicted": "the study found that the claim does not hold, on its small scale",
     "inconclusive": "the study can tell neither",
 }
 
