@@ -292,7 +292,13 @@ def test_extending_keeps_the_past_to_the_bit() -> None:
     )
 
 
-@given(st.integers(0, 79), st.integers(100, 10_000))
+def test_a_stable_phase_can_be_extended_up_to_its_very_end() -> None:
+    longer = wsd().extend(at=80, horizon=1000)
+    assert same_past(wsd(), longer, 80)
+    assert longer["lr"]([80, 799]).tolist() == [0.1, 0.1]
+
+
+@given(st.integers(0, 80), st.integers(100, 10_000))
 def test_a_stable_phase_can_be_extended_at_any_step(at: int, horizon: int) -> None:
     old = wsd()
     if 1 < at < 10 and horizon >= 110:  # the warm-up under way is a tenth of the horizon

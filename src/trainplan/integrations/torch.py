@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from trainplan._extras import require
-from trainplan.errors import PlanError, nearest
+from trainplan.errors import PlanError, located, nearest
 from trainplan.knobs import Knob, Value
 from trainplan.plan import Plan
 from trainplan.schedules.base import Schedule
+from trainplan.schedules.values import count
 
 torch = require("torch", extra="torch")
 _Scheduler = torch.optim.lr_scheduler.LRScheduler
@@ -48,9 +49,11 @@ class Clock:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Set the counts."""
-        self.steps = int(state["steps"])
-        self.tokens = int(state["tokens"])
-        self.samples = int(state["samples"])
+        if not isinstance(state, dict) or set(state) != set(self.state_dict()):
+            raise PlanError("not the counts of a clock", value=state)
+        self.steps, self.tokens, self.samples = (
+            count(state[name], name, least=0) for name in ("steps", "tokens", "samples")
+        )
 
 
 class Run:
@@ -72,11 +75,11 @@ class Run:
         self._names = tuple(names)
         self._in_steps = plan.unit == "steps"
         self._scales: list[dict[str, float]] = []
+        self._largest = {name: _largest(name, optimizer.param_groups) for name in self._names}
         self._knobs: list[tuple[str, Callable[[float], Value], list[float]]] = [
             (name, _reader(plan.ready[name]), []) for name in plan
         ]
         self._capture_scales()
-        self._unshare_tensors()
         self._handles = [
             optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_step_post_hook(self._after_step),
@@ -146,7 +149,7 @@ class Run:
             for name, scale in scales.items():
                 if name not in _TUPLES:
                     group[f"{name}_scale"] = scale
-        self._unshare_tensors()
+        _unshare_tensors(optimizer.param_groups, self._names)
         self.apply()
 
     def _capture_scales(self) -> None:
@@ -155,8 +158,9 @@ class Run:
         The scale is kept in the group (``lr_scale``), so that it survives a checkpoint; one that
         the user has put there wins.
         """
-        groups = self.optimizer.param_groups
-        for group in groups[len(self._scales) :]:
+        new = self.optimizer.param_groups[len(self._scales) :]
+        _unshare_tensors(new, self._names)
+        for group in new:
             scales: dict[str, float] = {}
             for name in self._names:
                 if name in _TUPLES:
@@ -164,30 +168,20 @@ class Run:
                     continue
                 key = f"{name}_scale"
                 if key not in group:
-                    group[key] = self._scale(name, group, groups)
+                    group[key] = self._scale(name, group)
                 scales[name] = float(group[key])
             self._scales.append(scales)
         for name, _, column in self._knobs:
             # A knob that the optimizer lacks has no scales, and so is written to no group.
             column[:] = [scales[name] for scales in self._scales if name in scales]
 
-    def _scale(self, name: str, group: dict[str, Any], groups: list[dict[str, Any]]) -> float:
-        base = float(group.get(f"initial_{name}", group[name]))
+    def _scale(self, name: str, group: dict[str, Any]) -> float:
+        base = _base(name, group)
         reference = float(self.optimizer.defaults.get(name) or 0.0)
-        if base == reference:
-            return 1.0
-        if reference == 0.0:
-            # No default to compare with: a zero group among others is one that opted out.
-            largest = max(float(g.get(f"initial_{name}", g[name])) for g in groups)
-            return base / largest if largest else 1.0
-        return base / reference
-
-    def _unshare_tensors(self) -> None:
-        """One tensor given as ``lr=`` is shared by all groups: writing one would write all."""
-        for group in self.optimizer.param_groups:
-            for name in self._names:
-                if isinstance(group[name], torch.Tensor):
-                    group[name] = group[name].clone()
+        if reference:
+            return base / reference
+        # No default to compare with: a zero group among others is one that opted out.
+        return base / self._largest[name] if self._largest[name] else 1.0
 
     def detach(self) -> None:
         """Stop applying the plan; the groups keep their last values."""
@@ -207,14 +201,16 @@ class Run:
             PlanError: If the state belongs to other controllers than the plan has.
         """
         controllers = self.plan.controllers
+        if not isinstance(state, dict) or not {"clock", "controllers"} <= set(state):
+            raise PlanError("not the state of a run", place="state", value=state)
         if set(state["controllers"]) != set(controllers):
             raise PlanError(
                 "the saved controllers are not those of the plan",
-                place="state",
+                place="state.controllers",
                 value=sorted(state["controllers"]),
                 remedy="Load it with the plan that it was saved with",
             )
-        self.clock.load_state_dict(state["clock"])
+        located("state.clock", self.clock.load_state_dict, state["clock"])
         self._coming = (0, 0)
         for name, controller in controllers.items():
             controller.load_state_dict(state["controllers"][name])
@@ -229,6 +225,9 @@ def attach(plan: Plan, optimizer: Any, *, others: str = "ignore") -> Run:
     the optimizer's default keeps that ratio, also through checkpoints; a group with
     ``weight_decay=0`` among others keeps 0. To say the ratio outright, put ``lr_scale`` or
     ``weight_decay_scale`` into the group. ``betas`` are set for all groups alike.
+
+    A plan with controllers belongs to one run: what they have learned is in them. For another run
+    read the plan again, as with ``Plan.from_dict(plan.to_dict())``.
 
     Attach before ``torch.compile`` of the step, and use a tensor as learning rate under it. A
     copy or a pickled optimizer loses its hooks: attach again.
@@ -318,7 +317,9 @@ class PlanScheduler(_Scheduler):  # type: ignore[misc, valid-type]
         self._schedule = schedule
         reference = float(optimizer.defaults["lr"])
         self._scale_of = [_group_scale(group, reference) for group in optimizer.param_groups]
+        _unshare_tensors(optimizer.param_groups, ["lr"])
         super().__init__(optimizer)
+        optimizer.register_load_state_dict_post_hook(lambda _: self._apply())
 
     def get_lr(self) -> list[float]:
         """The rate of each group at the current step."""
@@ -331,21 +332,42 @@ class PlanScheduler(_Scheduler):  # type: ignore[misc, valid-type]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Set the step count, and the rates that the plan has there."""
-        self.last_epoch = int(state_dict["last_epoch"])
+        self.last_epoch = count(state_dict["last_epoch"], "last_epoch", least=0)
         self._step_count = self.last_epoch + 1
-        for group, lr in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
+        self._apply()
+
+    def _apply(self) -> None:
+        """Set the rates; also after the optimizer was loaded, which brings back saved ones."""
+        self._last_lr = self.get_lr()
+        for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
             if isinstance(group["lr"], torch.Tensor):
                 group["lr"].fill_(lr)
             else:
                 group["lr"] = lr
-        self._last_lr = self.get_lr()
 
 
 def _group_scale(group: dict[str, Any], reference: float) -> float:
     if "lr_scale" not in group:
-        base = float(group.get("initial_lr", group["lr"]))
-        group["lr_scale"] = base / reference if reference else 1.0
+        group["lr_scale"] = _base("lr", group) / reference if reference else 1.0
     return float(group["lr_scale"])
+
+
+def _base(name: str, group: dict[str, Any]) -> float:
+    """A group's own value, from before anything was scheduled."""
+    return float(group.get(f"initial_{name}", group[name]))
+
+
+def _largest(name: str, groups: list[dict[str, Any]]) -> float:
+    """The largest of the groups' own values; 0 for what is not one number."""
+    return 0.0 if name in _TUPLES else max(_base(name, group) for group in groups)
+
+
+def _unshare_tensors(groups: list[dict[str, Any]], names: Iterable[str]) -> None:
+    """One tensor given as ``lr=`` is shared by all groups: writing one would write all."""
+    for group in groups:
+        for name in names:
+            if isinstance(group[name], torch.Tensor):
+                group[name] = group[name].clone()
 
 
 def _reader(knob: Knob) -> Callable[[float], Value]:

@@ -412,7 +412,9 @@ class Sequence(Schedule):
         pieces: list[Piece] = []
         for piece, length in zip(self.pieces, self.lengths(span), strict=True):
             position += length
-            past = position <= at
+            # A phase that takes what is left and ends just now may still be prolonged.
+            fixed = piece.duration is not None or piece.until is not None
+            past = position < at or (position == at and fixed)
             pieces.append(replace(piece, duration=Duration(length), until=None) if past else piece)
         return Sequence(*pieces)
 
