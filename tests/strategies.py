@@ -125,6 +125,36 @@ schedules = st.recursive(leaves, _combined, max_leaves=4)
 """Any schedule that fits every horizon of `HORIZONS`."""
 
 
+SHORT_FORMS: dict[str, tuple[Any, Schedule]] = {
+    "a number": (0.1, ts.Constant(0.1)),
+    "a constant": ({"constant": 0.1}, ts.Constant(0.1)),
+    "one value": ({"cosine": 0.1}, ts.cosine(0.1)),
+    "no duration": ({"phases": [{"hold": 0.3}]}, ts.Sequence(ts.Hold(0.3))),
+    "a hold in words": ({"hold": {"value": 0.3, "duration": 5}}, ts.Hold(0.3, 5)),
+    "phases": (
+        {
+            "phases": [
+                {"start": 0.0, "end": 1e-3, "duration": "2%"},
+                {"hold": {}},
+                {"end": 0.0, "duration": "20%", "shape": {"polynomial": 2}},
+            ]
+        },
+        ts.Sequence(
+            ts.Phase(0.0, 1e-3, "2%"),
+            ts.Hold(),
+            ts.Phase(None, 0.0, "20%", {"polynomial": 2}),
+        ),
+    ),
+    "a schedule as a phase": (
+        {"phases": [{"schedule": {"rex": 0.1}, "duration": 10}, {"hold": 0.0}]},
+        ts.Sequence(ts.Take(ts.rex(0.1), 10), ts.Hold(0.0)),
+    ),
+    "a sum": ({"sum": [0.1, {"rex": 0.1}]}, ts.Constant(0.1) + ts.rex(0.1)),
+    "a scaled one": ({"scaled": [{"rex": 0.1}, 2]}, ts.rex(0.1) * 2),
+}
+"""What people may write, and what it means."""
+
+
 # Bad input
 
 weird_numbers = (

@@ -6,11 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import trainplan as tp
+from strategies import HORIZONS, SHORT_FORMS, schedules
 from trainplan.schema import plan_schema
 
 jsonschema = pytest.importorskip("jsonschema")
+VALIDATOR = jsonschema.Draft202012Validator(plan_schema())
 PUBLISHED = Path(tp.__file__).parent / "plan.schema.json"
 s = tp.schedules
 
@@ -36,6 +40,11 @@ WRONG = [
     {"lr": {"phases": [{"start": 0, "ende": 1}]}},
     {"lr": True},
     {"lr": []},
+    {"lr": {"reduce_on_plateau": {"initial": 0.1, "mode": "low"}}},
+    {"lr": {"reduce_on_plateau": {"initial": 0.1, "patiense": 3}}},
+    {"lr": {"phases": [{"start": 0, "end": 1, "shape": {"rexx": 0.5}}]}},
+    {"lr": {"phases": [{"start": 0, "end": 1, "duration": -1}]}},
+    {"lr": {"scaled": {"schedule": {"rexx": 1}, "factor": 2}}},
     {"my knob": 1.0},
     [],
 ]
@@ -51,6 +60,18 @@ def test_the_published_schema_is_up_to_date():
 @pytest.mark.parametrize("plan", GOOD, ids=range(len(GOOD)))
 def test_plans_that_can_be_written_fit_the_schema(plan):
     jsonschema.validate(json.loads(json.dumps(plan.to_dict())), plan_schema())
+
+
+@given(schedules, st.none() | HORIZONS)
+def test_any_plan_fits_the_schema(schedule, horizon):
+    lr = schedule if horizon is None else schedule.resolve(horizon)
+    plan = tp.Plan(horizon=1000, lr=lr, betas=(schedule, 0.9))
+    VALIDATOR.validate(json.loads(json.dumps(plan.to_dict())))
+
+
+@pytest.mark.parametrize("name", SHORT_FORMS)
+def test_short_forms_fit_the_schema(name):
+    VALIDATOR.validate({"lr": SHORT_FORMS[name][0]})
 
 
 @pytest.mark.parametrize("plain", WRONG, ids=range(len(WRONG)))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 from typing import Any
 
 from trainplan.plan import FIELDS
 from trainplan.schedules import controllers
+from trainplan.schedules.base import RATES
 from trainplan.schedules.durations import UNITS
 from trainplan.schedules.registry import REGISTRY, Entry
 from trainplan.schedules.shapes import SHAPES, Shape
@@ -48,11 +50,15 @@ def _definitions() -> dict[str, Any]:
     schedule = [{"type": "number"}, *(_one_key(name, _arguments(e)) for name, e in _entries())]
     schedule += [
         _one_key("phases", {"type": "array", "minItems": 1, "items": {"$ref": _REF + "phase"}}),
-        _one_key("resolve", {"type": "object", "required": ["schedule", "horizon"]}),
+        _one_key("resolve", _resolved()),
+        *_lone_phases(),
     ]
     pair = {"type": "array", "items": {"$ref": _REF + "schedule"}, "minItems": 2, "maxItems": 2}
     schedule += [_one_key("sum", pair), _one_key("product", pair)]
-    listening = [_one_key(name, {}) for name in sorted(controllers.CONTROLLERS)]
+    listening = [
+        _one_key(name, _arguments(Entry(name, cls, inspect.signature(cls))))
+        for name, cls in sorted(controllers.CONTROLLERS.items())
+    ]
     several = {"type": "array", "items": {"$ref": _REF + "schedule"}, "minItems": 1}
     return {
         "knob": {"anyOf": [{"$ref": _REF + "schedule"}, several, *listening]},
@@ -92,7 +98,7 @@ def _arguments(entry: Entry) -> dict[str, Any]:
     ]
     named = {
         "type": "object",
-        "properties": {name: _parameter(name, p) for name, p in entry.parameters.items()},
+        "properties": {name: _parameter(entry, p) for name, p in entry.parameters.items()},
         "required": required,
         "additionalProperties": False,
     }
@@ -103,18 +109,22 @@ def _arguments(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _parameter(name: str, parameter: inspect.Parameter) -> dict[str, Any]:
-    """What a parameter takes, from its annotation (or, for a few, its name)."""
+def _parameter(entry: Entry, parameter: inspect.Parameter) -> dict[str, Any]:
+    """What a parameter takes, from its annotation."""
     annotation = str(parameter.annotation)
-    if name in ("schedule", "shape", "left", "right"):
-        return {"$ref": _REF + ("shape" if name == "shape" else "schedule")}
+    if parameter.name in entry.nested:
+        return {"$ref": _REF + "schedule"}
+    if annotation == "ShapeLike":
+        return {"$ref": _REF + "shape"}
     if "Seq" in annotation or "tuple" in annotation:
         return {"anyOf": [{"type": "array"}, {"type": ["number", "string", "null"]}]}
     for word, definition in (("Time", "duration"), ("Duration", "duration"), ("Level", "level")):
         if word in annotation:
             return _maybe(annotation, {"$ref": _REF + definition})
-    if "Literal" in annotation or annotation == "str":
-        return {"type": "string"}
+    if annotation.startswith("Literal"):
+        return {"enum": re.findall(r"""['"](.*?)['"]""", annotation)}
+    if annotation in ("str", "str | None"):
+        return _maybe(annotation, {"type": "string"})
     if "bool" in annotation:
         return {"type": "boolean"}
     return _maybe(annotation, {"type": "integer" if annotation.startswith("int") else "number"})
@@ -125,27 +135,37 @@ def _maybe(annotation: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _phase() -> dict[str, Any]:
+    """An item of a list of phases."""
+    phase, hold, take = _phase_fields()
+    return {"anyOf": [phase, _closed({"hold": hold}, "hold"), take]}
+
+
+def _lone_phases() -> list[dict[str, Any]]:
+    """Phases that stand alone, with a name."""
+    return [
+        _one_key(name, fields)
+        for name, fields in zip(("phase", "hold", "take"), _phase_fields(), strict=True)
+    ]
+
+
+def _phase_fields() -> tuple[dict[str, Any], ...]:
     duration = {"$ref": _REF + "duration"}
     value = {"anyOf": [_NUMBER, {"type": "null"}]}
     length = {"duration": duration, "until": duration}
-    hold = {"value": value, **length}
-    return {
-        "anyOf": [
-            _closed(
-                {
-                    "start": value,
-                    "end": value,
-                    **length,
-                    "shape": {"$ref": _REF + "shape"},
-                    "ahead": duration,
-                }
-            ),
-            _closed({"hold": {"anyOf": [_closed(hold), {"type": ["number", "array"]}]}}, "hold"),
-            _closed(
-                {"schedule": {"$ref": _REF + "schedule"}, **length, "skip": duration}, "schedule"
-            ),
-        ]
-    }
+    ends = {"start": value, "end": value}
+    shape = {"$ref": _REF + "shape"}
+    return (
+        _closed({**ends, **length, "shape": shape, "ahead": duration}) | {"minProperties": 1},
+        {"anyOf": [_closed({"value": value, **length}), {"type": ["number", "array", "null"]}]},
+        _closed({"schedule": {"$ref": _REF + "schedule"}, **length, "skip": duration}, "schedule"),
+    )
+
+
+def _resolved() -> dict[str, Any]:
+    above_zero = {"type": "number", "exclusiveMinimum": 0}
+    rates = dict.fromkeys(RATES, above_zero)
+    fields = {"schedule": {"$ref": _REF + "schedule"}, "horizon": above_zero}
+    return _closed({**fields, "unit": {"enum": list(UNITS)}, **rates}, "schedule", "horizon")
 
 
 def _closed(properties: dict[str, Any], *required: str) -> dict[str, Any]:
@@ -154,7 +174,6 @@ def _closed(properties: dict[str, Any], *required: str) -> dict[str, Any]:
         "properties": properties,
         "required": list(required),
         "additionalProperties": False,
-        "minProperties": 1,
     }
 
 
