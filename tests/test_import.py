@@ -61,6 +61,8 @@ def test_plans_and_schedules_work_without_torch() -> None:
 @pytest.mark.parametrize("expression", EXTRAS)
 def test_a_missing_extra_names_the_command_that_installs_it(expression: str) -> None:
     module, extra = EXTRAS[expression]
+    if extra == "lightning":
+        pytest.importorskip("torch", reason="which would be named first")
     code = f"""
 import sys
 sys.modules[{module!r}] = None  # as if it were not installed

@@ -27,7 +27,7 @@ from trainplan.schedules.curves import (
     Table,
     power,
 )
-from trainplan.schedules.durations import UNITS, Duration, Span, optional_duration
+from trainplan.schedules.durations import LARGEST, UNITS, Duration, Span, optional_duration
 from trainplan.schedules.shapes import Linear, Shape, parse_shape
 from trainplan.schedules.values import finite, is_number
 
@@ -121,8 +121,8 @@ class Stairs(Schedule):
 
     def compile(self, span: Span) -> Curve:
         every = span.measure(self.every)
-        if every <= 0:
-            raise PlanError("shorter than one unit", place="every", value=self.every.plain())
+        if every <= 0 or not math.isfinite(LARGEST / every):
+            raise PlanError("too short for a step", place="every", value=self.every.plain())
         return Geometric(self.value, self.factor, every)
 
     def plain(self) -> Any:
