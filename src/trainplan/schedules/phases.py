@@ -122,7 +122,7 @@ class Stairs(Schedule):
     def compile(self, span: Span) -> Curve:
         every = span.measure(self.every)
         if every <= 0 or not math.isfinite(LARGEST / every):
-            raise PlanError("too short for a step", place="every", value=self.every.plain())
+            raise PlanError("shorter than one unit", place="every", value=self.every.plain())
         return Geometric(self.value, self.factor, every)
 
     def plain(self) -> Any:
