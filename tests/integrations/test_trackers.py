@@ -7,6 +7,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import time
 import warnings
 
 import pytest
@@ -78,7 +79,19 @@ def test_wandb_offline(tmp_path, monkeypatch, expected):
     with wandb.init(project="trainplan-test", dir=tmp_path) as run:
         example.train(run)
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    wait_for_quiet(file)
     assert wandb_rows(file) == {step: pytest.approx(row) for step, row in expected.items()}
+
+
+def wait_for_quiet(file, patience=30.0):
+    """Until a file that another process writes has grown past its header and stopped growing."""
+    deadline, before = time.monotonic() + patience, -1
+    while time.monotonic() < deadline:
+        size = file.stat().st_size
+        if size == before and size > 1000:
+            return
+        before = size
+        time.sleep(0.5)
 
 
 def wandb_rows(file):
