@@ -98,9 +98,9 @@ def test_a_killed_run_goes_on_where_it_was(toy, tmp_path):
     lines = rows.read_text().splitlines(keepends=True)
     assert lines[: len(kept)] == kept
     assert len(lines) == 8  # two arms on four seeds, none of them twice
-    assert (
-        json.loads((tmp_path / "found" / "toy-study.json").read_text())["verdict"] == "reproduced"
-    )
+    found = json.loads((tmp_path / "found" / "toy-study.json").read_text())
+    assert found["verdict"] == "reproduced"
+    assert found["seconds"] >= 8 * 0.4 / 2  # with the time of what was kept
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends an interrupt")

@@ -199,6 +199,7 @@ def test_what_is_known_is_not_measured_again(tmp_path):
     again = run_study(study(), cache=cache)
     assert CALLS == []
     assert again.results == first.results
+    assert again.cpu_seconds == pytest.approx(first.cpu_seconds, abs=0.001 * len(first.results) * 2)
 
 
 def test_a_torn_line_is_measured_again(tmp_path):

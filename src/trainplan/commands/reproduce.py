@@ -147,6 +147,7 @@ def verdict_table(outcomes: Sequence[StudyOutcome]) -> Table:
     table.add_column("advantage of the first claim")
     table.add_column("seeds", justify="right")
     table.add_column("time", justify="right")
+    table.add_column("CPU time", justify="right")
     for outcome in outcomes:
         seeds = "exact" if outcome.study.exact else str(len(outcome.results))
         table.add_row(
@@ -155,6 +156,7 @@ def verdict_table(outcomes: Sequence[StudyOutcome]) -> Table:
             outcome.claims[0].figure,
             seeds,
             f"{outcome.seconds:.0f} s",
+            f"{outcome.cpu_seconds:.0f} s",
         )
     return table
 
@@ -243,7 +245,7 @@ def _show(outcome: StudyOutcome, console: Console) -> None:
     console.print(
         Text("Verdict:", style="bold"),
         Text(outcome.verdict, style=f"bold {_STYLES[outcome.verdict]}"),
-        Text(f"({outcome.seconds:.0f} s)", style="dim"),
+        Text(f"({outcome.seconds:.0f} s, {outcome.cpu_seconds:.0f} s of CPU time)", style="dim"),
     )
     console.print()
 

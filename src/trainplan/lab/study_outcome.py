@@ -63,7 +63,9 @@ class StudyOutcome:
         tuned: For each arm with `Tuned` arguments, their chosen values.
         tuning: What tuning measured: by arm, a list of arguments, seed and metric.
         quick: Whether it was shortened; such an outcome is no evidence.
-        seconds: Wall-clock time.
+        seconds: Wall-clock time; with what a stopped run had measured before.
+        cpu_seconds: Processor time of the measurements, which other work on the machine does not
+            lengthen as much.
         provenance: Environment, digests and the options it was run with.
     """
 
@@ -76,6 +78,7 @@ class StudyOutcome:
     tuning: Mapping[str, Sequence[Mapping[str, Any]]]
     quick: bool
     seconds: float
+    cpu_seconds: float
     provenance: Mapping[str, Any]
 
     @property
@@ -147,6 +150,7 @@ class StudyOutcome:
                 "arms": {arm: _arguments(study, arm) for arm in study.names},
                 "results": {str(seed): found for seed, found in self.results.items()},
                 "seconds": round(self.seconds, 1),
+                "cpu_seconds": round(self.cpu_seconds, 1),
                 **self.provenance,
             }
         )

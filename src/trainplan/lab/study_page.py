@@ -60,7 +60,8 @@ def render(outcome: StudyOutcome) -> str:
     """The whole page."""
     study = outcome.study
     note = {"note": study.note} if study.note else {}
-    about = {"budget": study.budget, "time": f"{outcome.seconds:.0f} s", **note}
+    time = f"{outcome.seconds:.0f} s, {outcome.cpu_seconds:.0f} s of CPU time"
+    about = {"budget": study.budget, "time": time, **note}
     parts = {
         "TITLE": html.escape(study.paper),
         "SUBTITLE": html.escape(_subtitle(outcome)),

@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,7 +25,7 @@ from trainplan.lab.experiment import TUNING_SEEDS_FROM
 from trainplan.lab.store import read_rows
 from trainplan.lab.study import SeedResults, Study, Tuned
 from trainplan.lab.study_outcome import StudyOutcome, judge, overall
-from trainplan.lab.study_workers import Measurement, in_processes
+from trainplan.lab.study_workers import Measurement, in_processes, timed
 from trainplan.lab.verdict import check_looks
 from trainplan.plan import Plan
 
@@ -107,7 +107,7 @@ def run_study(
         LabError: If a measurement fails.
     """
     begin = time.perf_counter()
-    workers = jobs or available_cores()
+    workers = (jobs or available_cores()) if source else 1
     bench = _Bench(study, source, quick, workers, cache, watcher or Quiet())
     chosen, tuning = _tune(study, bench)
     if study.exact:
@@ -133,11 +133,12 @@ def run_study(
         tuned=chosen,
         tuning=tuning,
         quick=quick,
-        seconds=time.perf_counter() - begin,
+        seconds=time.perf_counter() - begin + bench.earlier,
+        cpu_seconds=bench.cpu_seconds,
         provenance={
             "options": {"seeds": seeds, "as planned": seeds is None and not quick},
             "digests": digests(study, source),
-            "environment": environment(workers if source else 1),
+            "environment": environment(workers),
         },
     )
 
@@ -192,10 +193,22 @@ class _Bench:
         self.cache, self.watcher = cache, watcher
         stamp = [digests(study, source), package_digest(), decides_numbers(environment(1))]
         self.stamp = json.dumps(stamp, sort_keys=True, default=repr)
-        self.known: dict[str, SeedResults] = {}
+        self.known: dict[str, Measurement] = {}
+        self.made: set[str] = set()
+        self.used: set[str] = set()
         if cache is not None:
-            self.known = {row["key"]: row["results"] for row in read_rows(cache)}
+            self.known = {row["key"]: _measurement(row) for row in read_rows(cache)}
             _drop_torn_line(cache)
+
+    @property
+    def earlier(self) -> float:
+        """Seconds that the measurements found in the cache took, with as many at a time as now."""
+        return sum(self.known[key].seconds for key in self.used - self.made) / self.jobs
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time of all measurements, whenever they were made."""
+        return sum(self.known[key].cpu_seconds for key in self.used)
 
     def measure_seeds(
         self, title: str, seeds: Sequence[int], chosen: Mapping[str, Mapping[str, Any]]
@@ -217,7 +230,8 @@ class _Bench:
         for cell, measurement in self._make(missing):
             self._keep(cell, measurement)
             self.watcher.measured(cell, measurement.seconds)
-        return [self.known[key] for key in keys]
+        self.used.update(keys)
+        return [self.known[key].results for key in keys]
 
     def _context(self, cell: Cell) -> str:
         """What a measurement depends on besides the cell."""
@@ -229,13 +243,12 @@ class _Bench:
             yield from in_processes(self.source, cells, self.jobs)
             return
         for cell in cells:
-            begin = time.perf_counter()
-            results = measure_cell(self.study, cell)
-            yield cell, Measurement(results, time.perf_counter() - begin)
+            yield cell, timed(partial(measure_cell, self.study, cell))
 
     def _keep(self, cell: Cell, measurement: Measurement) -> None:
         key = cell.key(self._context(cell))
-        self.known[key] = measurement.results
+        self.known[key] = measurement
+        self.made.add(key)
         if self.cache is None:
             return
         row = {
@@ -245,9 +258,14 @@ class _Bench:
             "chosen": cell.chosen,
             "results": measurement.results,
             "seconds": round(measurement.seconds, 3),
+            "cpu_seconds": round(measurement.cpu_seconds, 3),
         }
         with self.cache.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, default=repr) + "\n")
+
+
+def _measurement(row: Mapping[str, Any]) -> Measurement:
+    return Measurement(row["results"], row["seconds"], row.get("cpu_seconds", 0.0))
 
 
 def _tune(

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -32,10 +32,13 @@ class Measurement:
     Attributes:
         results: Metrics by arm.
         seconds: How long it took.
+        cpu_seconds: Processor time of its process, all threads; what the machine did besides does
+            not count.
     """
 
     results: Mapping[str, Mapping[str, float]]
     seconds: float
+    cpu_seconds: float
 
 
 def in_processes(
@@ -74,7 +77,7 @@ def in_processes(
 def _result(future: Future[Any], cell: Cell) -> Measurement:
     name = f"{cell.arm or 'all arms'}, seed {cell.seed}"
     try:
-        outcome, seconds, problem = future.result()
+        measurement, problem = future.result()
     except BrokenProcessPool as error:
         raise LabError(
             f"the process that measured died (among the last: {name}): it may have run out of "
@@ -84,7 +87,8 @@ def _result(future: Future[Any], cell: Cell) -> Measurement:
         if isinstance(problem, PlanError):
             raise problem
         raise LabError(f"{name}: {problem}")
-    return Measurement(outcome, seconds)
+    assert isinstance(measurement, Measurement)  # noqa: S101 - one of the two is given
+    return measurement
 
 
 def _begin() -> None:
@@ -100,22 +104,27 @@ def _end_after(parent: Any) -> None:
     os._exit(1)
 
 
-def _measure(source: str, cell: Cell) -> tuple[Any, float, PlanError | str | None]:
+def timed(measure: Callable[[], Mapping[str, Mapping[str, float]]]) -> Measurement:
+    """Make a measurement in this process and time it."""
+    begin, begin_cpu = time.perf_counter(), time.process_time()
+    results = measure()
+    return Measurement(results, time.perf_counter() - begin, time.process_time() - begin_cpu)
+
+
+def _measure(source: str, cell: Cell) -> tuple[Measurement | None, PlanError | str | None]:
     from trainplan.lab.study_loading import load_study
     from trainplan.lab.study_runner import measure_cell
 
     try:
         study = load_study(source)
         _use_one_thread()
-        begin = time.perf_counter()
-        results = measure_cell(study, cell)
+        return timed(lambda: measure_cell(study, cell)), None
     except PlanError as error:
-        return None, 0.0, error
+        return None, error
     except Exception as error:  # noqa: BLE001 - a study is other people's code
         where = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{os.path.basename(where.filename)}:{where.lineno}"
-        return None, 0.0, f"{type(error).__name__}: {error} ({place})"
-    return results, time.perf_counter() - begin, None
+        return None, f"{type(error).__name__}: {error} ({place})"
 
 
 def _use_one_thread() -> None:
