@@ -1,0 +1,5 @@
+"""Let pytest explain failures of the tests that several optimizers share."""
+
+import pytest
+
+pytest.register_assert_rewrite("optim.optimizer_contract", "optim.training")
