@@ -1,0 +1,246 @@
+"""What a step of each optimizer costs: time, bytes of state and memory beside them, in one run.
+
+    pip install --group benchmarks                # the peers; each is left out if it is missing
+    python benchmarks/optim.py [--threads 1 2] [--only apollo adamw ...] [--layers 10]
+
+The parameters are those of GPT-2's blocks at width 512: 40 matrices, 31 M numbers in float32.
+Beside whole optimizers stand the products that projecting the gradients needs in any case.
+Peers are run, never read: apollo-torch's licence does not allow commercial use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from trainplan.lab.environment import environment
+
+WIDTH, RANK = 512, 128
+SHAPES = [(WIDTH, 3 * WIDTH), (WIDTH, WIDTH), (WIDTH, 4 * WIDTH), (4 * WIDTH, WIDTH)]
+Params = list[nn.Parameter]
+Step = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing to measure.
+
+    Attributes:
+        build: Makes an optimizer, or a function to call as a step, of parameters with gradients.
+        limits: What its cost may be at most, as a multiple of another row's:
+            ``("ms", "AdamW fused", 1.5)``. The columns are ms, state and peak. Without another
+            row, it is a multiple of the largest tensor: ``("peak", "", 1.0)``.
+        needs: The package of a peer.
+    """
+
+    build: Callable[[Params], Any]
+    limits: tuple[tuple[str, str, float], ...] = ()
+    needs: str = ""
+
+
+def products(rank: int) -> Callable[[Params], Step]:
+    """Each gradient times a random matrix, along its shorter side, and nothing else."""
+
+    def build(params: Params) -> Step:
+        matrices = [torch.randn(min(p.shape), rank) for p in params]
+
+        def step() -> None:
+            for p, matrix in zip(params, matrices, strict=True):
+                gradient = p.grad if p.shape[0] >= p.shape[1] else p.grad.T
+                gradient @ matrix
+
+        return step
+
+    return build
+
+
+def peer(package: str, name: str, lr: float = 1e-4, **group: Any) -> Callable[[Params], Any]:
+    def build(params: Params) -> Any:
+        kind = getattr(importlib.import_module(package), name)
+        return kind([{"params": params, **group}], lr=lr)
+
+    return build
+
+
+LOW_RANK = {"update_proj_gap": 200, "proj_type": "std"}
+CHANNEL = {"rank": RANK, "scale": 1.0, "scale_type": "channel"}
+TENSOR = {"rank": 1, "scale": 128.0, "scale_type": "tensor"}
+ONE_TENSOR = ("peak", "", 1.0)
+
+ROWS = {
+    "SGD": Row(lambda ps: torch.optim.SGD(ps, lr=1e-4, foreach=True)),
+    "SGD momentum": Row(lambda ps: torch.optim.SGD(ps, lr=1e-4, momentum=0.9, foreach=True)),
+    "AdamW foreach": Row(lambda ps: torch.optim.AdamW(ps, lr=1e-4, foreach=True)),
+    "AdamW fused": Row(lambda ps: torch.optim.AdamW(ps, lr=1e-4, fused=True)),
+    f"products, rank {RANK}": Row(products(RANK)),
+    "products, rank 1": Row(products(1)),
+}
+"""What is measured, in this order. Each method of ours adds its rows, and its peers', below."""
+
+
+def parameters(layers: int) -> Params:
+    """The matrices of so many blocks, with gradients."""
+    random = torch.Generator().manual_seed(0)
+    params = []
+    for shape in SHAPES * layers:
+        p = nn.Parameter(torch.randn(shape, generator=random) * 0.02)
+        p.grad = torch.randn(shape, generator=random) * 1e-3
+        params.append(p)
+    return params
+
+
+def tensors_of(thing: Any, seen: set[int]) -> Iterator[Tensor]:
+    """All tensors that can be reached from an object: state, caches and all."""
+    if id(thing) in seen or isinstance(thing, (str, int, float, type(None), type)):
+        return
+    seen.add(id(thing))
+    if isinstance(thing, Tensor):
+        yield thing
+    elif isinstance(thing, dict):
+        for value in thing.values():
+            yield from tensors_of(value, seen)
+    elif isinstance(thing, (list, tuple)):
+        for value in thing:
+            yield from tensors_of(value, seen)
+    elif hasattr(thing, "__dict__"):
+        yield from tensors_of(vars(thing), seen)
+
+
+def state_bytes(optimizer: Any, params: Params) -> int:
+    """Bytes of every tensor that an optimizer keeps, parameters and gradients apart."""
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        return 0
+    known = {t.data_ptr() for p in params for t in (p, p.grad)}
+    found = {}
+    things = [dict(optimizer.state), {k: v for k, v in vars(optimizer).items() if k != "state"}]
+    for tensor in tensors_of(things, set()):
+        if tensor.data_ptr() not in known:
+            storage = tensor.untyped_storage()
+            found[storage.data_ptr()] = storage.nbytes()
+    return sum(found.values())
+
+
+def peak_bytes(step: Step) -> int:
+    """The most that a call has allocated at once, beside what was there before."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step()
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    now = most = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        now += event.nbytes()
+        most = max(most, now)
+    return most
+
+
+def measure(row: Row, layers: int, repeats: int) -> dict[str, float]:
+    """Milliseconds (of the middle step), megabytes of state, and of memory beside it."""
+    params = parameters(layers)
+    made = row.build(params)
+    step = made.step if isinstance(made, torch.optim.Optimizer) else made
+    for _ in range(3):
+        step()
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - begin)
+    largest = max(p.numel() * p.element_size() for p in params)
+    return {
+        "ms": statistics.median(times) * 1e3,
+        "state": state_bytes(made, params) / 1e6,
+        "peak": peak_bytes(step) / 1e6,
+        "largest": largest / 1e6,
+    }
+
+
+def best(found: list[dict[str, float]]) -> dict[str, float]:
+    """The least of several measurements: other programs only ever add."""
+    return {key: min(one[key] for one in found) for key in found[0]}
+
+
+def chosen(words: list[str]) -> dict[str, Row]:
+    """The rows whose names contain a word, those they are compared with, and peers that exist."""
+    names = {n for n in ROWS if not words or any(w.lower() in n.lower() for w in words)}
+    names |= {other for n in names for _, other, _ in ROWS[n].limits if other}
+    rows = {}
+    for name in (n for n in ROWS if n in names):
+        if missing := why_missing(ROWS[name].needs):
+            print(f"left out: {name} ({missing})")
+        else:
+            rows[name] = ROWS[name]
+    return rows
+
+
+def why_missing(package: str) -> str:
+    try:
+        importlib.import_module(package or "torch")
+    except ImportError as error:
+        return str(error)
+    return ""
+
+
+def verdicts(rows: dict[str, Row], results: dict[str, dict[str, float]]) -> Iterator[tuple]:
+    for name, row in rows.items():
+        for column, other, limit in row.limits:
+            if other and other not in results:
+                continue
+            mine = results[name]
+            whole = results[other][column] if other else mine["largest"]
+            ratio = mine[column] / whole
+            yield name, column, other or "largest tensor", ratio, limit
+
+
+def table(rows: dict[str, Row], threads: int, layers: int, repeats: int, rounds: int) -> bool:
+    """Print the measurements with so many threads; whether all limits are kept."""
+    torch.set_num_threads(threads)
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in rows}
+    for _ in range(rounds):
+        for name, row in rows.items():
+            found[name].append(measure(row, layers, repeats))
+    results = {name: best(several) for name, several in found.items()}
+    adamw = 2e-6 * sum(p.numel() * p.element_size() for p in parameters(layers))
+    print(f"\n{threads} thread{'s' * (threads > 1)}")
+    print(f"{'':34}{'ms':>8}{'state MB':>10}{'/ AdamW':>9}{'peak MB':>9}")
+    for name, one in results.items():
+        print(f"{name:34}{one['ms']:8.1f}{one['state']:10.2f}", end="")
+        print(f"{one['state'] / adamw:9.4f}{one['peak']:9.2f}")
+    print(f"\n{'':34}{'of':8}{'against':26}{'ratio':>7}{'limit':>7}")
+    kept = True
+    for name, column, other, ratio, limit in verdicts(rows, results):
+        kept &= ratio <= limit
+        print(f"{name:34}{column:8}{other:26}{ratio:7.3f}{limit:7.2f}", end="")
+        print("  ok" if ratio <= limit else "  OVER")
+    return kept
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--only", nargs="+", default=[], help="rows whose names contain a word")
+    parser.add_argument("--layers", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=9, help="steps timed in each round")
+    parser.add_argument("--rounds", type=int, default=2)
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")
+    rows = chosen(given.only)
+    here = environment(1)
+    number = sum(p.numel() for p in parameters(given.layers))
+    print(f"{4 * given.layers} matrices, {number / 1e6:.1f} M parameters, float32")
+    print(f"{here['cpu']}, Python {here['python']}, torch {here['torch']}, {here['date']}")
+    kept = [table(rows, n, given.layers, given.repeats, given.rounds) for n in given.threads]
+    sys.exit(0 if all(kept) else 1)
+
+
+if __name__ == "__main__":
+    main()
