@@ -75,6 +75,20 @@ def compare(
     no_sharing: Annotated[
         bool, typer.Option("--no-sharing", help="Train each arm alone, even where arms are equal.")
     ] = False,
+    predict: Annotated[
+        bool,
+        typer.Option(
+            "--predict",
+            help="Train the first arms first, fit a law to them, and predict the others.",
+        ),
+    ] = False,
+    predict_from: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="How many arms --predict fits the law to (default: two, or one of two arms).",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -96,11 +110,12 @@ def compare(
     trainplan compare                          six learning-rate plans, some minutes
     trainplan compare --workload digits        the same on a toy problem, in seconds
     trainplan compare a.yaml b.yaml --seeds 8  your own plans
+    trainplan compare --predict                predict arms from the first two, and check it
     trainplan compare --resume                 go on after Ctrl-C, a kill or a crash
 
     Ends with a table, and with results.json and report.html in DIR. Ctrl-C loses nothing.
     """  # noqa: D301  (Click wants the control character, not a backslash)
-    from trainplan.lab import comparison
+    from trainplan.lab import comparison, forecast
     from trainplan.lab.environment import available_cores
     from trainplan.lab.request import Request
     from trainplan.lab.runner import LabError
@@ -118,6 +133,8 @@ def compare(
         eval_every=eval_every,
         record_grad_norms=record_grad_norms,
         no_sharing=no_sharing,
+        predict=predict,
+        predict_from=predict_from,
     )
     workers = jobs or available_cores()
     if str(Path.cwd()) not in sys.path:
@@ -127,9 +144,13 @@ def compare(
             root = out or newest_run(_RUNS)
             session = comparison.resume(root)
             request.check_agrees_with(session.experiment, root)
+            if request.predicts:
+                forecast.ask(session.directory, session.experiment, predict_from)
         else:
             root = out or _RUNS / f"compare-{datetime.now():%Y%m%d-%H%M%S}"
-            session = comparison.begin(root, request.experiment(), workers)
+            experiment = request.experiment()
+            count = forecast.check_count(experiment, predict_from) if request.predicts else 0
+            session = comparison.begin(root, experiment, workers, predict_from=count)
         result = _execute(session, root, workers, checkpoint_seconds)
         _finish(result, root, open_report=open_report)
     except (LabError, OSError) as error:

@@ -17,15 +17,17 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from trainplan.errors import PlanError
+from trainplan.lab import curves, forecast
 from trainplan.lab.environment import available_cores, decides_numbers, environment
 from trainplan.lab.experiment import Arm, Experiment, Tuning, last_for, plan_steps, tuning_name
+from trainplan.lab.forecaster import Forecaster
 from trainplan.lab.results import Comparison, Run, read_runs, summarize
-from trainplan.lab.runner import JobSettings, Listener, Silent, run_segments
+from trainplan.lab.runner import JobSettings, Silent, Watcher, run_segments
 from trainplan.lab.segments import Graph
 from trainplan.lab.store import RunDirectory, RunDirectoryError
 from trainplan.lab.workload import WorkloadSpec
@@ -33,16 +35,6 @@ from trainplan.plan import Plan
 
 _EVALUATIONS = 12
 """Evaluations of an arm by default, evenly spaced and one at the end."""
-
-
-class Watcher(Listener, Protocol):
-    """Is told what happens in a comparison."""
-
-    def stage(self, title: str) -> None:
-        """A stage begins: the tuning, or the comparison itself."""
-
-    def warn(self, message: str) -> None:
-        """Something the reader of the results should know."""
 
 
 class Quiet(Silent):
@@ -67,6 +59,7 @@ def compare(
     tuning: Tuning | None = None,
     record_grad_norms: bool = False,
     share_prefixes: bool = True,
+    predict_from: int = 0,
 ) -> Comparison:
     """Train several plans and compare their final validation losses.
 
@@ -82,6 +75,8 @@ def compare(
         tuning: Choose each arm's peak first; by default none.
         record_grad_norms: Record the length of the gradient at every step.
         share_prefixes: Train what arms have in common once.
+        predict_from: Train so many arms first, fit a law to them, and predict the others before
+            they end; 0 predicts nothing. See `trainplan.lab.forecast`.
 
     Raises:
         PlanError: If a plan, a name or a number cannot be used.
@@ -94,16 +89,18 @@ def compare(
         arms=arms,
         seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
         workload=spec,
-        eval_every=eval_every or default_eval_every(arms),
+        eval_every=eval_every or default_eval_every(arms, predict=predict_from > 0),
         record_grad_norms=record_grad_norms,
         share_prefixes=share_prefixes,
         tuning=tuning,
     )
     workers = available_cores() if jobs is None else jobs
     if out is not None:
-        return execute(begin(Path(out), experiment, workers), jobs=workers)
+        session = begin(Path(out), experiment, workers, predict_from=predict_from)
+        return execute(session, jobs=workers)
     with tempfile.TemporaryDirectory(prefix="trainplan-") as folder:
-        return execute(begin(Path(folder), experiment, workers), jobs=workers)
+        session = begin(Path(folder), experiment, workers, predict_from=predict_from)
+        return execute(session, jobs=workers)
 
 
 def as_arms(plans: Sequence[Plan | Arm], steps: int | None) -> tuple[Arm, ...]:
@@ -118,9 +115,10 @@ def as_arms(plans: Sequence[Plan | Arm], steps: int | None) -> tuple[Arm, ...]:
     return tuple(arms)
 
 
-def default_eval_every(arms: Sequence[Arm]) -> int:
-    """So many steps that the longest arm is evaluated about twelve times."""
-    return max(1, math.ceil(max(plan_steps(arm.plan) for arm in arms) / _EVALUATIONS))
+def default_eval_every(arms: Sequence[Arm], *, predict: bool = False) -> int:
+    """So many steps that the longest arm is evaluated twelve times, or forty to fit a law to it."""
+    times = forecast.EVALUATIONS if predict else _EVALUATIONS
+    return max(1, math.ceil(max(plan_steps(arm.plan) for arm in arms) / times))
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,13 +131,15 @@ class Session:
     begun_in: Mapping[str, Any]
 
 
-def begin(root: Path, experiment: Experiment, jobs: int) -> Session:
-    """Start a new run directory for an experiment.
+def begin(root: Path, experiment: Experiment, jobs: int, *, predict_from: int = 0) -> Session:
+    """Start a new run directory for an experiment, which may predict its later arms.
 
     Raises:
         RunDirectoryError: If there is something at ``root`` already.
         PlanError: If the workload cannot be loaded.
     """
+    if predict_from:
+        forecast.check_count(experiment, predict_from)
     digest = experiment.workload.digest()
     experiment.graph(digest)  # what cannot be run fails before anything is written
     if experiment.tuning is not None:
@@ -154,6 +154,8 @@ def begin(root: Path, experiment: Experiment, jobs: int) -> Session:
     directory = RunDirectory.create(root, manifest)
     for arm in experiment.arms:
         directory.write_text(f"plans/{file_name(arm.name)}.yaml", arm.plan.to_yaml())
+    if predict_from:
+        forecast.ask(directory, experiment, predict_from)
     return Session(experiment, directory, digest, here)
 
 
@@ -219,9 +221,10 @@ def _execute(
         session.directory.write_json("tuning.json", _tuning_dict(experiment, runs, factors))
         experiment = experiment.with_peaks(factors)
     watcher.stage("Comparing")
-    runs, graph = _train(session, experiment, jobs, watcher, checkpoint_seconds)
+    forecaster = Forecaster.of(session.directory, experiment, watcher)
+    runs, graph = _train(session, experiment, jobs, forecaster or watcher, checkpoint_seconds)
     describe = getattr(experiment.workload.load(), "describe", dict)
-    return Comparison(
+    comparison = Comparison(
         experiment=experiment,
         runs=runs,
         summaries=summarize(experiment, runs),
@@ -231,7 +234,10 @@ def _execute(
         grid=tuning.factors if tuning else (),
         environment=here,
         workload=describe(),
+        forecast=forecaster.forecast if forecaster else None,
     )
+    session.directory.write_text(curves.FILE, curves.curve_lines(comparison))
+    return comparison
 
 
 def _train(
@@ -249,7 +255,14 @@ def _train(
         record_grad_norms=experiment.record_grad_norms,
         checkpoint_seconds=checkpoint_seconds,
     )
-    outcomes = run_segments(graph, session.directory, settings, jobs=jobs, listener=watcher)
+    outcomes = run_segments(
+        graph,
+        session.directory,
+        settings,
+        jobs=jobs,
+        listener=watcher,
+        first=watcher.first(graph) if isinstance(watcher, Forecaster) else (),
+    )
     return read_runs(experiment, graph, outcomes, session.directory), graph
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from trainplan._extras import require
 from trainplan._version import __version__
-from trainplan.lab import table
+from trainplan.lab import forecast_view, table
 from trainplan.lab.conclusion import conclude
 from trainplan.lab.experiment import plan_steps
 from trainplan.lab.figures import colour, figures
@@ -26,7 +26,7 @@ def render(comparison: Comparison) -> str:
         MissingExtraError: If Plotly is not installed.
     """
     library = require("plotly.offline", extra="lab").get_plotlyjs()
-    plots = figures(comparison)
+    plots = {**figures(comparison), **forecast_view.figures(comparison)}
     parts = {
         "TITLE": html.escape(_title(comparison)),
         "SUBTITLE": html.escape(_subtitle(comparison)),
@@ -34,6 +34,7 @@ def render(comparison: Comparison) -> str:
         "TABLE": _table(comparison),
         "FINALS": "\n".join(_place(name) for name in ("finals", "differences") if name in plots),
         "KNOBS": "\n".join(_place(name) for name in plots if name.startswith("knob-")),
+        "PREDICTION": forecast_view.section(comparison),
         "STEPS": _steps(comparison),
         "WORKLOAD": _definitions(comparison.workload),
         "ENVIRONMENT": _definitions(comparison.environment),

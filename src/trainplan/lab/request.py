@@ -37,6 +37,8 @@ class Request:
     eval_every: int | None = None
     record_grad_norms: bool = False
     no_sharing: bool = False
+    predict: bool = False
+    predict_from: int | None = None
 
     def experiment(self) -> Experiment:
         """The experiment that is asked for.
@@ -50,11 +52,16 @@ class Request:
             arms=arms,
             seeds=tuple(range(self.seeds or DEFAULT_SEEDS)),
             workload=spec,
-            eval_every=self.eval_every or default_eval_every(arms),
+            eval_every=self.eval_every or default_eval_every(arms, predict=self.predicts),
             record_grad_norms=self.record_grad_norms,
             share_prefixes=not self.no_sharing,
             tuning=self._tuning(),
         )
+
+    @property
+    def predicts(self) -> bool:
+        """Whether later arms are to be predicted from the first ones."""
+        return self.predict or self.predict_from is not None
 
     def check_agrees_with(self, begun: Experiment, root: Path) -> None:
         """Refuse to resume an experiment under options that ask for another one.

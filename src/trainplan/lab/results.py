@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from trainplan.lab.statistics import (
     probability_of_improvement,
 )
 from trainplan.lab.store import Outcome, RunDirectory, RunDirectoryError
+
+if TYPE_CHECKING:
+    from trainplan.lab.forecast import Forecast
 
 FORMAT = "trainplan-results/1"
 
@@ -40,6 +43,8 @@ class Run:
         weights: SHA-256 of the final weights.
         seconds: Time spent in training steps, those of shared segments included.
         tokens: Tokens trained on.
+        rates: Learning rate of each step where a controller set it; else ``None``, since the plan
+            says it.
     """
 
     arm: str
@@ -52,6 +57,7 @@ class Run:
     weights: str
     seconds: float
     tokens: int
+    rates: NDArray[np.float64] | None = None
 
     def final(self, metric: str = "loss") -> float:
         """The last value of a metric; ``inf`` if the run diverged."""
@@ -101,6 +107,7 @@ class Comparison:
         grid: With tuning, the factors that were tried.
         environment: Where it was run.
         workload: What the workload says about itself.
+        forecast: What a law fitted to the first arms predicted of the others, if that was asked.
     """
 
     experiment: Experiment
@@ -112,6 +119,7 @@ class Comparison:
     grid: tuple[float, ...]
     environment: Mapping[str, Any]
     workload: Mapping[str, str]
+    forecast: Forecast | None = None
 
     def summary(self, arm: str) -> Summary:
         """The summary of one arm."""
@@ -120,6 +128,7 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, as ``results.json`` holds it; what is not finite is ``null``."""
         from trainplan.lab.conclusion import conclude
+        from trainplan.lab.forecast import prediction_dict
 
         arms = []
         for arm, summary in zip(self.experiment.arms, self.summaries, strict=True):
@@ -147,6 +156,7 @@ class Comparison:
                 "tuning_grid": list(self.grid),
                 "arms": arms,
                 "conclusion": conclude(self),
+                **({"prediction": prediction_dict(self)} if self.forecast else {}),
                 "tokens_per_second": speeds,
                 "environment": dict(self.environment),
             }
@@ -210,6 +220,7 @@ def _run(
         weights=parts[-1].weights,
         seconds=sum(part.seconds for part in parts),
         tokens=sum(part.tokens for part in parts),
+        rates=_column([row["lr"] for row in steps]) if steps and "lr" in steps[0] else None,
     )
 
 

@@ -13,7 +13,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -49,6 +49,16 @@ class Listener(Protocol):
         """A segment is complete."""
 
 
+class Watcher(Listener, Protocol):
+    """Is told what happens in a comparison as well."""
+
+    def stage(self, title: str) -> None:
+        """A stage begins: the tuning, or the comparison itself."""
+
+    def warn(self, message: str) -> None:
+        """Something the reader of the results should know."""
+
+
 class Silent:
     """A listener that says nothing."""
 
@@ -80,6 +90,7 @@ def run_segments(
     *,
     jobs: int,
     listener: Listener | None = None,
+    first: Collection[str] = (),
 ) -> dict[str, Outcome]:
     """Train every segment of ``graph`` that is not yet done in ``directory``.
 
@@ -89,6 +100,7 @@ def run_segments(
         settings: Shared by all segments.
         jobs: Number of worker processes; 0 trains in this process.
         listener: Is told how it goes.
+        first: Keys of segments to start before all others that could start as well.
 
     Returns:
         The outcome of each segment, by key.
@@ -98,7 +110,7 @@ def run_segments(
         LabError: If a segment fails; the others are stopped with their states saved.
     """
     require_installed("torch", extra="lab")
-    schedule = _Schedule(graph, directory, settings, listener or Silent())
+    schedule = _Schedule(graph, directory, settings, listener or Silent(), first)
     if jobs == 0:
         _run_here(schedule)
     elif not schedule.complete:
@@ -111,7 +123,12 @@ class _Schedule:
     """Which segments are done, which can start, and what starting one means."""
 
     def __init__(
-        self, graph: Graph, directory: RunDirectory, settings: JobSettings, listener: Listener
+        self,
+        graph: Graph,
+        directory: RunDirectory,
+        settings: JobSettings,
+        listener: Listener,
+        first: Collection[str],
     ) -> None:
         self.graph = graph
         self.directory = directory
@@ -120,6 +137,7 @@ class _Schedule:
         self.outcomes: dict[str, Outcome] = {}
         self._order = {key: index for index, key in enumerate(graph.segments)}
         self._rank = {key: graph.remaining_path(key) for key in graph.segments}
+        self._first = frozenset(first)
         self._waiting: set[str] = set()
         listener.begin(graph)
         self._take_stock()
@@ -148,9 +166,12 @@ class _Schedule:
         ready = [key for key in self._waiting if self._can_start(key)]
         if not ready:
             return None
-        key = min(ready, key=lambda key: (-self._rank[key], self._order[key]))
+        key = min(ready, key=self._urgency)
         self._waiting.discard(key)
         return key
+
+    def _urgency(self, key: str) -> tuple[bool, int, int]:
+        return key not in self._first, -self._rank[key], self._order[key]
 
     @property
     def complete(self) -> bool:

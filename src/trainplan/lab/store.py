@@ -8,6 +8,8 @@
         end.pt             the last state, until the segments that continue it are done
         done.json          the outcome; its presence says that the segment is complete
     tuning.json            which peak each arm got, with --tune-peak
+    prediction.json        what the first arms said of the others, with --predict
+    curves.jsonl           every run's losses and rates, for ``trainplan fit``
     results.json           the comparison
     report.html            the same for people
 

@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from trainplan.lab import forecast_view
 from trainplan.lab.conclusion import conclude, differs
 from trainplan.lab.results import Comparison, Summary
 from trainplan.lab.statistics import Interval
@@ -34,7 +35,22 @@ def render(comparison: Comparison) -> RenderableType:
     )
     note = "Final loss is on validation data; \u00b1 and brackets are 95% intervals over seeds."
     lines = [Text(f"- {sentence}") for sentence in conclude(comparison)]
-    return Group(Text(about, style="dim"), Padding(table, (1, 0)), *lines, Text(note, style="dim"))
+    return Group(
+        Text(about, style="dim"),
+        Padding(table, (1, 0)),
+        *lines,
+        Text(note, style="dim"),
+        *_predicted(comparison),
+    )
+
+
+def _predicted(comparison: Comparison) -> list[RenderableType]:
+    sentences = [Text(f"- {sentence}") for sentence in forecast_view.sentences(comparison)]
+    predicted = forecast_view.terminal_table(comparison)
+    return [
+        *([Padding(predicted, (1, 0))] if predicted else [Text("")] * bool(sentences)),
+        *sentences,
+    ]
 
 
 def _row(comparison: Comparison, summary: Summary) -> list[Text | str]:
