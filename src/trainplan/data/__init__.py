@@ -16,6 +16,7 @@ from trainplan._extras import require
 
 if TYPE_CHECKING:
     from trainplan.data.collators import WholeWordCollator
+    from trainplan.data.draws import Draws
     from trainplan.data.masking import (
         Selection,
         choose_words,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         mixture_tokens,
         normalised,
     )
+    from trainplan.data.order import Order
     from trainplan.data.quality import QualityOrder, phase_order, quality_order, rate_share
     from trainplan.data.replay import (
         ReplayBatch,
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     )
 
 _HOME = {
+    "Draws": "draws",
+    "Order": "order",
     "QualityOrder": "quality",
     "ReplayBatch": "replay",
     "ReplayBudget": "replay",
@@ -63,6 +67,8 @@ _HOME = {
 }
 
 __all__ = [
+    "Draws",
+    "Order",
     "QualityOrder",
     "ReplayBatch",
     "ReplayBudget",
