@@ -13,6 +13,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trainplan.optim.apollo import APOLLO, APOLLOMini
+    from trainplan.optim.apollo_settings import split_params
     from trainplan.optim.averaging import CheckpointAverager, averaging_weights
     from trainplan.optim.oscillation import (
         OscillationMonitor,
@@ -22,20 +24,26 @@ if TYPE_CHECKING:
     )
 
 _HOME = {
+    "APOLLO": "apollo",
+    "APOLLOMini": "apollo",
     "CheckpointAverager": "averaging",
     "OscillationMonitor": "oscillation",
     "averaging_weights": "averaging",
     "oscillation_threshold": "oscillation",
     "sharpness": "oscillation",
+    "split_params": "apollo_settings",
     "strong_feature_multiplier": "oscillation",
 }
 
 __all__ = [
+    "APOLLO",
+    "APOLLOMini",
     "CheckpointAverager",
     "OscillationMonitor",
     "averaging_weights",
     "oscillation_threshold",
     "sharpness",
+    "split_params",
     "strong_feature_multiplier",
 ]
 

@@ -1,0 +1,379 @@
+"""APOLLO: each channel's learning rate from a small random projection of its gradient.
+
+Zhu, Zhang, Cong et al., 2024, "APOLLO: SGD-like Memory, AdamW-level Performance", arXiv
+2412.05270. The raw gradient is the direction; how far each channel goes along it is what Adam
+would have done to a random projection of the gradient, which needs a quarter of Adam's memory at a
+quarter of the width, and almost none with a rank of one (APOLLO-Mini).
+
+With G the gradient of a matrix, channels first (see `trainplan.optim.projection`), P a random
+matrix redrawn every ``update_proj_gap`` updates, and M, V Adam's moments of R = G P::
+
+    N = M / (sqrt(V) + eps)
+    s = |N_j| / |R_j| for each channel j, or |N| / |R| for the whole tensor
+    D = s * G
+    D <- D / max(1, |D| / (norm_growth * |D| of the update before))
+    W <- W - lr * sqrt(1 - b2^t) / (1 - b1^t) * sqrt(scale) * D
+    W <- W - lr * weight_decay * W
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from trainplan.errors import PlanError
+from trainplan.optim.apollo_settings import check_group, low_rank, rank_of
+from trainplan.optim.loading import restore_types
+from trainplan.optim.plain_adamw import (
+    FUSED,
+    adamw_step,
+    bias_correction,
+    fused_adam,
+    update_moments,
+)
+from trainplan.optim.projection import (
+    channels_first,
+    next_seed,
+    projection_for,
+    singular_projection,
+)
+
+_TINY = 1e-8  # the published code's, beside norms
+_BLOCK = 2**17  # numbers in a temporary buffer: half a megabyte of float32 stays in the cache
+_SMALL = 2**13  # moments with fewer numbers take longer to dispatch than to compute
+
+
+class APOLLO(torch.optim.Optimizer):
+    """Train matrices with projected scales, and everything else with AdamW.
+
+    Matrices and convolution kernels of a group with a ``rank`` are projected, biases and norms are
+    not. Leave embeddings and the output layer to AdamW: `split_params` does. It wants a rate
+    several times AdamW's; 0.01 is the authors'. Clipping gradients is not needed.
+
+    Adam's moments are kept in float32 at least. A checkpoint holds the seeds of projections, not
+    the projections. They are drawn on the parameter's device: a run that goes on with another kind
+    of device has other projections until the next refresh. Sharded parameters (FSDP) need whole
+    channels, and were not tried. ``torch.compile`` leaves the update as it is.
+
+    Args:
+        params: Parameters or groups. A group's ``rank=None`` means plain AdamW.
+        lr: Learning rate.
+        rank: Dimension of the projection; a float is a share of a matrix's shorter side.
+        scale: The update is multiplied by its square root. A matrix whose shorter side is D gets
+            the size of Adam's updates with about D / rank; the authors take 1 for this rank when
+            they train from scratch, and width / rank to fine-tune.
+        scale_type: One scale per ``"channel"``, or per ``"tensor"``.
+        update_proj_gap: After how many updates of a parameter its projection is redrawn.
+        betas: Of Adam's moments.
+        eps: Added to the root of the second moment.
+        weight_decay: Decoupled.
+        correct_bias: Whether Adam's corrections of the first updates are made.
+        norm_growth: By which factor the norm of a tensor's update may grow; ``None`` for any.
+        scale_front: Whether ``scale`` comes before the limit of growth, which then starts from a
+            larger norm. It only matters for a scale that changes.
+        proj: ``"random"``, or ``"svd"`` for the gradient's own singular vectors, which are kept.
+        seed: Of the projections; the authors' for 0.
+        mode: ``"authors"`` lets a gradient of zero count as a norm to grow from, which freezes the
+            tensor for thousands of updates; and it keeps moments in the gradient's type.
+        keep_projections: Whether a projection stays in memory until it is redrawn. ``False`` saves
+            (shorter side) x rank numbers per matrix, and costs about a tenth of the time.
+        maximize: Climb instead.
+        foreach: ``False`` for the plain sequence of formulas, which is slower and needs memory.
+
+    Raises:
+        PlanError: For settings that cannot be meant, and for sparse or complex gradients.
+
+    >>> model = torch.nn.Linear(64, 256)
+    >>> optimizer = APOLLO(model.parameters(), lr=0.01, rank=16)
+    >>> model(torch.ones(1, 64)).sum().backward()
+    >>> optimizer.step()
+    >>> optimizer.state[model.weight]["exp_avg"].shape
+    torch.Size([256, 16])
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float | Tensor = 0.01,
+        *,
+        rank: int | float | None = 0.25,
+        scale: float = 1.0,
+        scale_type: Literal["channel", "tensor"] = "channel",
+        update_proj_gap: int = 200,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+        correct_bias: bool = True,
+        norm_growth: float | None = 1.01,
+        scale_front: bool = False,
+        proj: Literal["random", "svd"] = "random",
+        seed: int = 0,
+        mode: Literal["default", "authors"] = "default",
+        keep_projections: bool = True,
+        maximize: bool = False,
+        foreach: bool | None = None,
+    ) -> None:
+        defaults = {key: value for key, value in locals().items() if key not in _NOT_DEFAULTS}
+        check_group(defaults, "APOLLO")
+        self._drawn: dict[Tensor, tuple[int, Tensor]] = {}
+        super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Copies and pickles, and loading, begin without projections, which are redrawn."""
+        super().__setstate__(state)
+        self._drawn = {}
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Take further parameters, with settings of their own."""
+        check_group({**self.defaults, **param_group}, f"param_groups[{len(self.param_groups)}]")
+        super().add_param_group(param_group)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state, to the bit and also between two refreshes of the projections."""
+        super().load_state_dict(state_dict)
+        restore_types(self, state_dict)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update all parameters that have gradients.
+
+        Args:
+            closure: Evaluates the model again, and returns the loss.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self._update()
+        return loss
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _update(self) -> None:
+        index = 0
+        for group in self.param_groups:
+            plain: dict[tuple[Any, ...], list[Tensor]] = defaultdict(list)
+            for p in group["params"]:
+                index += 1
+                if p.grad is None:
+                    continue
+                _check_gradient(p.grad, index)
+                if low_rank(p, group):
+                    state = self._projected_state(p, group, index)
+                    projection = self._projection(p, p.grad, state, group)
+                    _apollo_step(p, p.grad, projection, state, group)
+                    state["step"] += 1
+                else:
+                    state = self._plain_state(p)
+                    state["step"] += 1
+                    plain[state["step"], p.device, p.dtype].append(p)
+            for params in plain.values():
+                adamw_step(params, [self.state[p] for p in params], group)
+
+    def _plain_state(self, p: Tensor) -> dict[str, Any]:
+        state: dict[str, Any] = self.state[p]
+        if not state:
+            state["step"] = 0
+            state["exp_avg"] = torch.zeros_like(p)
+            state["exp_avg_sq"] = torch.zeros_like(p)
+        return state
+
+    def _projected_state(self, p: Tensor, group: dict[str, Any], index: int) -> dict[str, Any]:
+        """The state of a matrix; ``step`` counts completed updates while one is made."""
+        state: dict[str, Any] = self.state[p]
+        if not state:
+            wide = torch.promote_types(p.dtype, torch.float32)
+            kind = p.dtype if group["mode"] == "authors" else wide
+            shape = (channels_first(p).shape[0], rank_of(p, group))
+            state["step"] = 0
+            state["seed"] = (group["seed"] << 32) + index
+            state["exp_avg"] = torch.zeros(shape, dtype=kind, device=p.device)
+            state["exp_avg_sq"] = torch.zeros(shape, dtype=kind, device=p.device)
+            state["norm"] = torch.zeros((), dtype=wide, device=p.device)
+        elif state["step"] % group["update_proj_gap"] == 0:
+            state["seed"] = next_seed(state["seed"])
+        return state
+
+    def _projection(
+        self, p: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]
+    ) -> Tensor:
+        """The current projection (shorter side, rank), in the gradient's type."""
+        rank = state["exp_avg"].shape[1]
+        if group["proj"] == "svd":
+            if state["step"] % group["update_proj_gap"] == 0:
+                state["projection"] = singular_projection(channels_first(grad), rank)
+            stored: Tensor = state["projection"]
+            return stored.to(grad.dtype)
+        seed, kept = self._drawn.get(p, (-1, grad))
+        if seed == state["seed"] and kept.device == grad.device and kept.dtype == grad.dtype:
+            return kept
+        rows = p.shape[0]
+        columns = p.numel() // rows
+        drawn = projection_for(state["seed"], rows, columns, rank, grad.device).to(grad.dtype)
+        if group["keep_projections"]:
+            self._drawn[p] = (state["seed"], drawn)
+        return drawn
+
+
+_NOT_DEFAULTS = ("self", "params", "__class__")
+
+
+class APOLLOMini(APOLLO):
+    """APOLLO with one number per tensor from a projection to one dimension.
+
+    Its state is a few thousandths of Adam's. ``scale`` makes up for the dimensions lost: the
+    authors' 128 is for widths of some thousands, D / rank suits a shorter side D. Its scales are
+    noisy estimates: compare several seeds. All other arguments are those of `APOLLO`.
+
+    >>> model = torch.nn.Linear(64, 256)
+    >>> optimizer = APOLLOMini(model.parameters(), lr=0.01, scale=64)
+    >>> model(torch.ones(1, 64)).sum().backward()
+    >>> optimizer.step()
+    >>> optimizer.state[model.weight]["exp_avg"].shape
+    torch.Size([256, 1])
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float | Tensor = 0.01,
+        *,
+        rank: int | float | None = 1,
+        scale: float = 128.0,
+        scale_type: Literal["channel", "tensor"] = "tensor",
+        **options: Any,
+    ) -> None:
+        super().__init__(params, lr, rank=rank, scale=scale, scale_type=scale_type, **options)
+
+
+def _check_gradient(grad: Tensor, index: int) -> None:
+    if grad.is_sparse or grad.is_complex():
+        kind = "sparse" if grad.is_sparse else "complex"
+        raise PlanError(
+            f"APOLLO has no update for {kind} gradients",
+            place=f"gradient of parameter {index}",
+            value=tuple(grad.shape),
+            remedy="Give that parameter to torch.optim.SparseAdam"
+            if grad.is_sparse
+            else "Train its real and imaginary parts",
+        )
+
+
+def _apollo_step(
+    p: Tensor, grad: Tensor, projection: Tensor, state: dict[str, Any], group: dict[str, Any]
+) -> None:
+    """One update of a matrix or kernel."""
+    flat = grad if grad.ndim == 2 else grad.flatten(1)
+    lr = float(group["lr"])
+    factor = lr * bias_correction(state["step"] + 1, group) * float(group["scale"]) ** 0.5
+    keep = 1 - lr * float(group["weight_decay"])
+    if not group["maximize"]:
+        factor = -factor
+    plain = group["foreach"] is False
+    scales = _scales(flat, projection, state, group, plain)
+    if plain:
+        direction = scales * flat
+        direction.mul_(factor * _limit(direction.norm(), state, group))
+        p.add_(direction.view_as(p).to(p.dtype)).mul_(keep)
+        return
+    limit = 1.0 if group["norm_growth"] is None else _limit(_norm_of(flat, scales), state, group)
+    if keep != 1:
+        p.mul_(keep)
+    if isinstance(limit, Tensor):
+        scales = scales * limit
+    else:
+        factor *= limit
+    if scales.ndim and p.ndim > 2:
+        rows, columns = scales.shape
+        scales = scales.view(rows, *([1] * (p.ndim - 1) if columns == 1 else p.shape[1:]))
+    _add_product(p, grad, scales, factor * keep)
+
+
+def _scales(
+    grad: Tensor, projection: Tensor, state: dict[str, Any], group: dict[str, Any], plain: bool
+) -> Tensor:
+    """What the gradient is to be multiplied by: (m, 1), (1, n) or one number."""
+    tall = grad.shape[0] >= grad.shape[1]
+    first, second = state["exp_avg"], state["exp_avg_sq"]
+    projected = ((grad if tall else grad.T) @ projection).to(first.dtype)
+    betas = (float(group["betas"][0]), float(group["betas"][1]))
+    if plain or first.numel() < _SMALL or first.device.type not in FUSED:
+        update_moments(projected, first, second, betas)
+        normalised = first / second.sqrt().add_(group["eps"])
+    else:
+        # Adam's update of a zero, with a rate of -1, is the normalised moment itself.
+        normalised = torch.zeros_like(first)
+        moments = [(first, second)]
+        fused_adam([normalised], [projected], moments, lr=-1.0, betas=betas, eps=group["eps"])
+    wide = state["norm"].dtype
+    if group["scale_type"] == "tensor":
+        return _norm(normalised, wide).div_(_norm(projected, wide).add_(_TINY))
+    below = _norm(projected, wide, dim=1).add_(_TINY)
+    scales = _norm(normalised, wide, dim=1).div_(below)
+    return scales[:, None] if tall else scales[None, :]
+
+
+def _limit(norm: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor | float:
+    """What the update has to be multiplied by for its norm to grow by no more than it may.
+
+    The norm that results is kept. Where reading it would make the device wait, it is not read.
+    """
+    growth, last = group["norm_growth"], state["norm"]
+    if growth is None:
+        return 1.0
+    if group["scale_front"]:
+        norm = norm * float(group["scale"]) ** 0.5
+    authors = group["mode"] == "authors"
+    if state["step"] == 0:
+        last.copy_(norm)
+        return 1.0
+    if norm.device.type == "cpu":
+        before, now = last.item(), norm.item()
+        held = before > 0 or authors  # nothing grows from zero: start anew
+        number = growth / max(now / (before + _TINY), growth) if held else 1.0
+        last.fill_(now * number)
+        return float(number)
+    limit: Tensor = growth / (norm.to(last.dtype) / (last + _TINY)).clamp_(min=growth)
+    if not authors:
+        limit = torch.where(last > 0, limit, torch.ones_like(limit))
+    torch.mul(norm, limit, out=last)
+    return limit
+
+
+def _norm_of(grad: Tensor, scales: Tensor) -> Tensor:
+    """|scales * grad| without making the product."""
+    if scales.ndim == 0:
+        return _norm(grad, scales.dtype) * scales
+    if scales.shape[1] == 1:
+        rows = _norm(grad, scales.dtype, dim=1)
+        return _norm(rows.mul_(scales[:, 0]), scales.dtype)
+    parts = [_norm(block * scales, scales.dtype) for block in _blocks(grad)]
+    return _norm(torch.stack(parts), scales.dtype)
+
+
+def _add_product(weight: Tensor, grad: Tensor, scales: Tensor, factor: float) -> None:
+    """Add factor * scales * grad to a weight."""
+    if weight.dtype == grad.dtype == scales.dtype:
+        weight.addcmul_(grad, scales, value=factor)
+        return
+    scales = scales * factor
+    each = scales.ndim and scales.shape[0] > 1
+    start = 0
+    for of_weight, of_grad in zip(_blocks(weight), _blocks(grad), strict=True):
+        end = start + len(of_grad)
+        of_weight.add_(of_grad * (scales[start:end] if each else scales))
+        start = end
+
+
+def _blocks(tensor: Tensor) -> tuple[Tensor, ...]:
+    """Some rows at a time, so that what is computed from them stays in the cache."""
+    height = max(1, _BLOCK * len(tensor) // tensor.numel())
+    return torch.split(tensor, height)
+
+
+def _norm(tensor: Tensor, dtype: torch.dtype, dim: int | None = None) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(tensor, dim=dim, dtype=dtype)
+    return norm

@@ -1,0 +1,94 @@
+"""AdamW as in the first Transformers library, for the parameters that a method leaves to it.
+
+With t the number of the update, it differs from PyTorch's in where eps and the decay stand::
+
+    W <- W - lr * sqrt(1 - b2^t) / (1 - b1^t) * M / (sqrt(V) + eps)
+    W <- W - lr * weight_decay * W
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.adam import adam
+
+FUSED = ("cpu", "cuda", "mps", "xpu")
+"""Kinds of devices for which PyTorch has a fused Adam."""
+
+_NEVER_CORRECTED = 1e30  # as a number of updates: beta to this power is 0
+
+
+def fused_adam(
+    params: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    moments: Sequence[tuple[Tensor, Tensor]],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    maximize: bool = False,
+) -> None:
+    """W <- W - lr * M / (sqrt(V) + eps) in one pass over memory, moments updated before it."""
+    steps = [torch.full((), _NEVER_CORRECTED, device=p.device) for p in params]
+    adam(
+        list(params),
+        list(grads),
+        [first for first, _ in moments],
+        [second for _, second in moments],
+        [],
+        steps,
+        foreach=False,
+        fused=True,
+        amsgrad=False,
+        beta1=betas[0],
+        beta2=betas[1],
+        lr=lr,
+        weight_decay=0.0,
+        eps=eps,
+        maximize=maximize,
+    )
+
+
+def update_moments(grad: Tensor, first: Tensor, second: Tensor, betas: tuple[float, float]) -> None:
+    """M <- b1 M + (1 - b1) G and V <- b2 V + (1 - b2) G^2."""
+    first.lerp_(grad, 1 - betas[0])
+    second.mul_(betas[1]).addcmul_(grad, grad, value=1 - betas[1])
+
+
+def bias_correction(step: int, group: dict[str, Any]) -> float:
+    """sqrt(1 - b2^t) / (1 - b1^t), or 1 if the group does not correct; t counts from 1."""
+    if not group["correct_bias"]:
+        return 1.0
+    first, second = group["betas"]
+    return float((1 - second**step) ** 0.5 / (1 - first**step))
+
+
+def adamw_step(params: Sequence[Tensor], states: Sequence[dict[str, Any]], group: Any) -> None:
+    """One update of parameters that have made equally many; ``states`` hold step and moments."""
+    lr = float(group["lr"])
+    size = lr * bias_correction(states[0]["step"], group)
+    betas = (float(group["betas"][0]), float(group["betas"][1]))
+    keep = 1 - lr * group["weight_decay"]
+    moments = [(state["exp_avg"], state["exp_avg_sq"]) for state in states]
+    grads = [p.grad for p in params if p.grad is not None]
+    if group["foreach"] is not False and all(p.device.type in FUSED for p in params):
+        fused_adam(
+            params,
+            grads,
+            moments,
+            lr=size,
+            betas=betas,
+            eps=group["eps"],
+            maximize=group["maximize"],
+        )
+        if keep != 1:
+            torch._foreach_mul_(list(params), keep)
+        return
+    for p, grad, (first, second) in zip(params, grads, moments, strict=True):
+        update_moments(-grad if group["maximize"] else grad, first, second, betas)
+        p.addcdiv_(first, second.sqrt().add_(group["eps"]), value=-size)
+        if keep != 1:
+            p.mul_(keep)
