@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from trainplan.laws.concave import Concave
     from trainplan.laws.curves import Curve
     from trainplan.laws.evidence import OutsideEvidenceError
+    from trainplan.laws.example import example, example_law
     from trainplan.laws.fitting import Fit, fit_law
     from trainplan.laws.functional import Functional
     from trainplan.laws.law import Law
     from trainplan.laws.loading import load
     from trainplan.laws.multi_power import MultiPower
+    from trainplan.laws.order import OrderEstimator, OrderRecorder
     from trainplan.laws.power import RateLaw, best_gamma, fit_rate_law
     from trainplan.laws.predictor import Prediction, Predictor, fit
     from trainplan.laws.readers.raw import CurveError
@@ -40,6 +42,8 @@ _HOME = {
     "Functional": "functional",
     "Law": "law",
     "MultiPower": "multi_power",
+    "OrderEstimator": "order",
+    "OrderRecorder": "order",
     "OutsideEvidenceError": "evidence",
     "PowerInSteps": "steps",
     "Prediction": "predictor",
@@ -47,6 +51,8 @@ _HOME = {
     "RateLaw": "power",
     "ScalingLaw": "scaling",
     "best_gamma": "power",
+    "example": "example",
+    "example_law": "example",
     "fit": "predictor",
     "fit_law": "fitting",
     "fit_rate_law": "power",
@@ -69,6 +75,8 @@ __all__ = [
     "Functional",
     "Law",
     "MultiPower",
+    "OrderEstimator",
+    "OrderRecorder",
     "OutsideEvidenceError",
     "PowerInSteps",
     "Prediction",
@@ -76,6 +84,8 @@ __all__ = [
     "RateLaw",
     "ScalingLaw",
     "best_gamma",
+    "example",
+    "example_law",
     "fit",
     "fit_law",
     "fit_rate_law",
