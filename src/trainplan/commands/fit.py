@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+from trainplan.commands._law import EXAMPLE
 
 if TYPE_CHECKING:
     from trainplan.laws.curves import Curve
@@ -17,14 +20,15 @@ if TYPE_CHECKING:
 
 def fit(
     curves: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
-            metavar="CURVES...",
+            metavar="[CURVES ...]",
             help="Logs: trainer_state.json, TensorBoard or MLflow directories, Weights & Biases "
-            "exports, Lightning's metrics.csv, CSV, JSON or JSONL tables, trainplan's runs.",
+            "exports, Lightning's metrics.csv, CSV, JSON or JSONL tables, directories of trainplan "
+            "compare. Without any: the embedded example.",
             show_default=False,
         ),
-    ],
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the law.")] = Path(
         "law.json"
     ),
@@ -46,6 +50,12 @@ def fit(
     run: Annotated[
         list[str] | None, typer.Option("--run", help="Take only this run of a file; repeatable.")
     ] = None,
+    hold_out: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--hold-out", metavar="RUN", help="Predict this run instead of fitting it; repeatable."
+        ),
+    ] = None,
     plan: Annotated[
         Path | None, typer.Option(help="Plan file with the rate, if it was not logged.")
     ] = None,
@@ -59,28 +69,69 @@ def fit(
     trainplan fit constant.csv cosine.csv --out law.json
     trainplan fit output/ --loss eval_loss           a Transformers output directory
     trainplan fit runs.csv --run a --run b           some runs of an export
+    trainplan fit runs/compare-1 --hold-out wsd      check the law on a run it has not seen
+    trainplan fit                                    without data: the embedded example
     Best are two curves of one peak rate: a constant one and one with a decay.
     """  # noqa: D301  (Click wants the control character, not a backslash)
     from trainplan import laws
+    from trainplan.laws.loading import matching
 
     console = Console()
-    found = laws.load(
-        *curves, loss=loss, rate=rate, step=step, plan=plan, warmup=warmup, runs=run or None
-    )
-    console.print(curve_table(found))
+    if curves:
+        found = laws.load(
+            *curves, loss=loss, rate=rate, step=step, plan=plan, warmup=warmup, runs=run or None
+        )
+    else:
+        console.print(EXAMPLE, style="yellow", highlight=False, soft_wrap=True)
+        found = laws.example(*(run or ()))
+    held = matching([curve.name for curve in found], hold_out or ())
+    fitted = [curve for curve in found if curve.name not in held]
+    if not fitted:
+        raise laws.CurveError("no run is left to fit a law to", place="--hold-out", value=held)
+    console.print(curve_table(fitted))
     for curve in found:
         for note in curve.notes:
             console.print(f"{curve.name}: {note}", style="dim", highlight=False, markup=False)
-    predictor = laws.fit(law, found)
+    predictor = laws.fit(law, fitted)
     predictor.save(out)
     console.print(law_table(predictor))
-    if len(found) == 1:
+    if len(fitted) == 1:
         console.print(
             "One curve cannot tell progress from what the rate does: bands are four times as "
             "wide. A second one under another schedule, of the same peak, helps most.",
             highlight=False,
         )
+    if held:
+        console.print("Runs that the law has not seen:")
+        console.print(held_out_table(predictor, [c for c in found if c.name in held]))
     console.print(f"Written to {out}.  Next:  trainplan predict --law {out} PLAN.yaml")
+
+
+def held_out_table(predictor: Predictor, curves: list[Curve]) -> Table:
+    """Predicted and measured losses of curves that were not fitted."""
+    from trainplan.laws import OutsideEvidenceError
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("curve")
+    for name in ("predicted", "80% band", "measured", "error", "mean error %"):
+        table.add_column(name, justify="right")
+    for curve in curves:
+        points = curve.between(curve.warmup + 1, math.inf)
+        try:
+            ahead = predictor.predict(curve.rates[: curve.last + 1], at=points.steps)
+        except OutsideEvidenceError as error:
+            table.add_row(curve.name, f"[red]{escape(error.problem)}[/]")
+            continue
+        mean = 100 * float(abs(ahead.loss / points.loss - 1).mean())
+        table.add_row(
+            escape(curve.name),
+            f"{ahead.loss[-1]:.4f}",
+            f"{ahead.low[-1]:.4f} to {ahead.high[-1]:.4f}",
+            f"{points.loss[-1]:.4f}",
+            f"{points.loss[-1] - ahead.loss[-1]:+.4f}",
+            f"{mean:.2f}",
+        )
+    return table
 
 
 def curve_table(curves: list[Curve]) -> Table:
@@ -97,7 +148,7 @@ def curve_table(curves: list[Curve]) -> Table:
             f"{c.loss[-1]:.4f}",
             f"{100 * c.noise:.2f}",
         )
-        table.add_row(c.name, *map(str, cells))
+        table.add_row(escape(c.name), *map(str, cells))
     return table
 
 

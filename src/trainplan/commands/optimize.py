@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from trainplan.commands._law import HELP, law_of
 from trainplan.plan import Plan
 
 
 def optimize(
     horizon: Annotated[int, typer.Option(min=2, help="Steps of the run.", show_default=False)],
-    law: Annotated[Path, typer.Option(help="What trainplan fit wrote.")] = Path("law.json"),
+    law: Annotated[Path | None, typer.Option(help=HELP, show_default=False)] = None,
     peak: Annotated[
         float | None, typer.Option(min=0, help="Peak rate (default: that of the curves).")
     ] = None,
@@ -41,7 +42,7 @@ def optimize(
     from trainplan import laws
 
     console = Console()
-    predictor = laws.Predictor.load(law)
+    predictor, _ = law_of(law, console)
     choice = laws.optimize(predictor, horizon, peak=peak, end=end, warmup=warmup, anyway=anyway)
     Plan(horizon=horizon, name=out.stem, lr=choice.schedule).save(out)
     console.print(

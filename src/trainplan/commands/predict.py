@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trainplan._extras import require
+from trainplan.commands._law import HELP, law_of, with_peak_of
 from trainplan.schedules.drawing import blocks
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def predict(
     plans: Annotated[
         list[Path], typer.Argument(metavar="PLAN.yaml...", help="Plan files.", show_default=False)
     ],
-    law: Annotated[Path, typer.Option(help="What trainplan fit wrote.")] = Path("law.json"),
+    law: Annotated[Path | None, typer.Option(help=HELP, show_default=False)] = None,
     steps: Annotated[
         int | None, typer.Option(min=2, help="Length of the runs (default: the plans' horizons).")
     ] = None,
@@ -41,6 +42,7 @@ def predict(
     \b
     trainplan predict --law law.json wsd.yaml cosine.yaml
     trainplan predict --law law.json wsd.yaml --steps 50000 --html loss.html
+    trainplan predict wsd.yaml cosine.yaml --steps 3000      without a law: the embedded example
     A plan that the fitted curves say nothing about is refused, with the reason.
     """  # noqa: D301  (Click wants the control character, not a backslash)
     from trainplan import laws
@@ -48,8 +50,10 @@ def predict(
     from trainplan.plan import Plan
 
     console = Console()
-    predictor = laws.Predictor.load(law)
+    predictor, is_example = law_of(law, console)
     loaded = [_with_steps(Plan.load(path), steps) for path in plans]
+    if is_example:
+        loaded = [with_peak_of(predictor, plan, console) for plan in loaded]
     ranked = laws.rank(predictor, loaded, level=level, anyway=anyway)
     ahead = {
         plan.name or "": predictor.predict(

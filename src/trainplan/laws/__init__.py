@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trainplan.laws.concave import Concave
     from trainplan.laws.curves import Curve
     from trainplan.laws.evidence import OutsideEvidenceError
-    from trainplan.laws.example import example, example_law
+    from trainplan.laws.example_curves import example, example_law
     from trainplan.laws.fitting import Fit, fit_law
     from trainplan.laws.functional import Functional
     from trainplan.laws.law import Law
@@ -51,8 +51,8 @@ _HOME = {
     "RateLaw": "power",
     "ScalingLaw": "scaling",
     "best_gamma": "power",
-    "example": "example",
-    "example_law": "example",
+    "example": "example_curves",
+    "example_law": "example_curves",
     "fit": "predictor",
     "fit_law": "fitting",
     "fit_rate_law": "power",

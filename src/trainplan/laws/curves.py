@@ -287,7 +287,7 @@ def _reconstruct(
     first = int(steps[0])
     if first > 0:
         end = first if warmup is None else min(warmup, first)
-        if warmup is None:
+        if warmup is None and first > 1:
             said.append(
                 f"the rate before step {first} was not logged: taken as rising linearly from 0 "
                 "(say otherwise with warmup=... or plan=...)"

@@ -64,7 +64,8 @@ def load(
             path of a plan file; or a mapping of these by the runs' names. It is used in place of
             logged rates.
         warmup: The first step after warm-up; by default the end of the first rise.
-        runs: Names of the runs to take; by default all that have a loss.
+        runs: Names of the runs to take; by default all that have a loss. ``wsd`` means ``wsd/0``
+            and ``wsd/1`` as well, the seeds of a comparison.
         spikes: "drop", or "keep".
 
     Raises:
@@ -141,12 +142,31 @@ def _overlap(a: RawRun, b: RawRun) -> bool:
 
 def _chosen(runs: list[RawRun], names: Sequence[str]) -> list[RawRun]:
     known = {run.name: run for run in runs}
+    return [known[name] for name in matching(list(known), names)]
+
+
+def matching(known: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The runs that are meant: a name stands for itself, or for all of ``name/...``.
+
+    Runs that differ by their seed are named so; the name before the slash means all of them.
+
+    Raises:
+        CurveError: If there is no such run.
+
+    >>> matching(["a/0", "a/1", "b"], ["b", "a"])
+    ['b', 'a/0', 'a/1']
+    """
+    chosen: dict[str, None] = {}
     for name in names:
-        if name not in known:
+        found = [run for run in known if run == name] or [
+            run for run in known if run.startswith(f"{name}/")
+        ]
+        if not found:
             raise CurveError(
                 "no such run", place="runs", value=name, remedy=f"There are: {', '.join(known)}"
             )
-    return [known[name] for name in names]
+        chosen |= dict.fromkeys(found)
+    return list(chosen)
 
 
 def _schedule(plan: Any, name: str) -> Any:
