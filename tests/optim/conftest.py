@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("optim.optimizer_contract", "optim.training")
+pytest.register_assert_rewrite("optim.optimizer_contract", "optim.update_contract")

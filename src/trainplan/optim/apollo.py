@@ -42,6 +42,7 @@ from trainplan.optim.projection import (
     singular_projection,
 )
 
+_SEEDS_APART = 0x9E3779B1  # the CPU's generator reads the lowest 32 bits alone
 _TINY = 1e-8  # the published code's, beside norms
 _BLOCK = 2**17  # numbers in a temporary buffer: half a megabyte of float32 stays in the cache
 _SMALL = 2**13  # moments with fewer numbers take longer to dispatch than to compute
@@ -189,7 +190,7 @@ class APOLLO(torch.optim.Optimizer):
             kind = p.dtype if group["mode"] == "authors" else wide
             shape = (channels_first(p).shape[0], rank_of(p, group))
             state["step"] = 0
-            state["seed"] = (group["seed"] << 32) + index
+            state["seed"] = (group["seed"] * _SEEDS_APART + index) % 2**63
             state["exp_avg"] = torch.zeros(shape, dtype=kind, device=p.device)
             state["exp_avg_sq"] = torch.zeros(shape, dtype=kind, device=p.device)
             state["norm"] = torch.zeros((), dtype=wide, device=p.device)
@@ -277,11 +278,9 @@ def _apollo_step(
     if plain:
         direction = scales * flat
         direction.mul_(factor * _limit(direction.norm(), state, group))
-        p.add_(direction.view_as(p).to(p.dtype)).mul_(keep)
+        p.copy_((p + direction.view_as(p)) * keep)
         return
     limit = 1.0 if group["norm_growth"] is None else _limit(_norm_of(flat, scales), state, group)
-    if keep != 1:
-        p.mul_(keep)
     if isinstance(limit, Tensor):
         scales = scales * limit
     else:
@@ -289,7 +288,7 @@ def _apollo_step(
     if scales.ndim and p.ndim > 2:
         rows, columns = scales.shape
         scales = scales.view(rows, *([1] * (p.ndim - 1) if columns == 1 else p.shape[1:]))
-    _add_product(p, grad, scales, factor * keep)
+    _add_product(p, grad, scales, factor * keep, keep)
 
 
 def _scales(
@@ -354,9 +353,11 @@ def _norm_of(grad: Tensor, scales: Tensor) -> Tensor:
     return _norm(torch.stack(parts), scales.dtype)
 
 
-def _add_product(weight: Tensor, grad: Tensor, scales: Tensor, factor: float) -> None:
-    """Add factor * scales * grad to a weight."""
+def _add_product(weight: Tensor, grad: Tensor, scales: Tensor, factor: float, keep: float) -> None:
+    """Weight <- keep * weight + factor * scales * grad."""
     if weight.dtype == grad.dtype == scales.dtype:
+        if keep != 1:
+            weight.mul_(keep)
         weight.addcmul_(grad, scales, value=factor)
         return
     scales = scales * factor
@@ -364,7 +365,8 @@ def _add_product(weight: Tensor, grad: Tensor, scales: Tensor, factor: float) ->
     start = 0
     for of_weight, of_grad in zip(_blocks(weight), _blocks(grad), strict=True):
         end = start + len(of_grad)
-        of_weight.add_(of_grad * (scales[start:end] if each else scales))
+        update = of_grad * (scales[start:end] if each else scales)  # in float32: one rounding
+        of_weight.copy_(update.add_(of_weight, alpha=keep))
         start = end
 
 

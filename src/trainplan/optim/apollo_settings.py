@@ -99,9 +99,7 @@ def check_group(group: Mapping[str, Any], place: str) -> None:
             raise PlanError("unknown", place=f"{place}: {name}", value=group[name], remedy=remedy)
     _check_rank(group["rank"], f"{place}: rank")
     count(group["update_proj_gap"], f"{place}: update_proj_gap")
-    count(group["seed"], f"{place}: seed", least=0)
-    if group["seed"] >= 2**30:
-        raise PlanError("too large", place=f"{place}: seed", value=group["seed"])
+    count(group["seed"], f"{place}: seed", least=0, most=2**32 - 1)
     for name in ("lr", "weight_decay", "eps"):
         value = float(group[name])
         if not value >= 0:
