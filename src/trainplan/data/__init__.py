@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from trainplan._extras import require
 
 if TYPE_CHECKING:
+    from trainplan.data.batches import Batch
     from trainplan.data.collators import WholeWordCollator
     from trainplan.data.draws import Draws
     from trainplan.data.masking import (
@@ -40,8 +41,14 @@ if TYPE_CHECKING:
         replay_budget,
         replay_counts,
     )
+    from trainplan.data.sampler import BatchSampler
+    from trainplan.data.sources import Shuffle, Source
 
 _HOME = {
+    "Batch": "batches",
+    "BatchSampler": "sampler",
+    "Shuffle": "sources",
+    "Source": "sources",
     "Draws": "draws",
     "Order": "order",
     "QualityOrder": "quality",
@@ -67,6 +74,8 @@ _HOME = {
 }
 
 __all__ = [
+    "Batch",
+    "BatchSampler",
     "Draws",
     "Order",
     "QualityOrder",
@@ -74,6 +83,8 @@ __all__ = [
     "ReplayBudget",
     "ReplayMixer",
     "Selection",
+    "Shuffle",
+    "Source",
     "Stage",
     "WholeWordCollator",
     "branch_cost",

@@ -166,23 +166,23 @@ class Order:
 
     def _scattered(self, positions: npt.NDArray[Any]) -> Indices:
         """Examples at any positions, in any order."""
-        flat = np.asarray(positions, dtype=np.int64).reshape(-1)
+        flat: Indices = np.asarray(positions, dtype=np.int64).reshape(-1)
         if flat.size and flat.min() < 0:
             raise PlanError("a position is below zero", place="position", value=int(flat.min()))
         epochs, offsets = np.divmod(flat, self.n)
         for epoch in np.unique(epochs).tolist():
             chosen = np.flatnonzero(epochs == epoch)
             offsets[chosen] = self.at_offsets(offsets[chosen], epoch)
-        examples: Indices = offsets.reshape(positions.shape)
-        return examples
+        return offsets.reshape(positions.shape)
 
     def at_offsets(self, offsets: npt.NDArray[Any], epoch: int = 0) -> Indices:
         """The examples at any offsets (k,) of an epoch, each from 0 to n - 1."""
         _check_range(offsets, self.n, "offset")
         epoch = epoch if self.reshuffle else 0
+        out: Indices = offsets.astype(np.int64)
         if self.n <= _SORTED:
-            return self._table(epoch)[offsets].astype(np.int64)
-        out = offsets.astype(np.int64)
+            out[...] = self._table(epoch)[out]
+            return out
         permute(out, self.n, self._keys(epoch))
         return out
 
@@ -209,6 +209,10 @@ class Order:
             # Two epochs, as a batch may hold the end of one and the start of the next.
             self._tables = {**dict(list(self._tables.items())[-1:]), epoch: table}
         return table
+
+    def shared(self) -> Order:
+        """The equal order that all of this process uses, with what it has computed."""
+        return _shared(*self._arguments())
 
     def _arguments(self) -> tuple[int, int, int, bool]:
         return (self.n, self.seed, self.stream, self.reshuffle)
