@@ -280,6 +280,16 @@ def test_split_says_when_nothing_is_meant():
         split_params(Tied(), ["mlpp"])
 
 
+def test_the_example_with_transformers_resumes(tmp_path):
+    pytest.importorskip("transformers")
+    import with_apollo
+
+    whole = with_apollo.fit(tmp_path)
+    again = with_apollo.fit(tmp_path / "again", resume=tmp_path / "checkpoint-4")
+    assert same(weights(whole.model), weights(again.model))
+    assert whole.state.log_history[-1]["step"] == 8
+
+
 # Bad input
 
 
