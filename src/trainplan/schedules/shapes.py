@@ -388,6 +388,57 @@ class Uba(Shape):
 
 
 @dataclass(frozen=True, repr=False)
+class Root(Shape):
+    """The p-th power of the value is a straight line: value = ((1-u) start^p + u end^p)^(1/p).
+
+    The pacing of Platanios et al., 2019, arXiv 1903.09848: of data that is opened so, old
+    examples are seen equally often if p = 2. With ``ratio`` r = start / end (the default),
+    b = ((r^p + u (1 - r^p))^(1/p) - r) / (1 - r); between values of unlike sign, or to 0, r is 0
+    and b = u^(1/p).
+
+    Attributes:
+        power: p, above 0. 1 is linear.
+        ratio: Not below 0.
+    """
+
+    power: float = 2.0
+    ratio: float | None = None
+    name: ClassVar[str] = "root"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _within(self, "power", 0.01 <= self.power <= 100, "0.01 <= power <= 100")
+        if self.ratio is not None:
+            _within(self, "ratio", 0 <= self.ratio <= 1 / _TINY, "ratio >= 0")
+
+    def bind(self, start: float, end: float) -> Shape:
+        if self.ratio is not None:
+            return self
+        like = start * end > 0 and _TINY <= (start / end) ** self.power <= 1 / _TINY
+        return replace(self, ratio=start / end if like else 0.0)
+
+    def falls(self, u: Any, v: Any, m: Any) -> Any:
+        a, b = self._both(u, v, m)
+        return a / (a + b)
+
+    def rises(self, u: Any, v: Any, m: Any) -> Any:
+        a, b = self._both(u, v, m)
+        return b / (a + b)
+
+    def _both(self, u: Any, v: Any, m: Any) -> tuple[Any, Any]:
+        """Both weights, each of which is exactly 0 where it vanishes."""
+        r = self.ratio or 0.0
+        if abs(r - 1) < _NEARLY_ONE:
+            return v, u
+        raised = r**self.power
+        if not raised:
+            b = u ** (1 / self.power)
+            return 1 - b, b
+        a = m.expm1(m.log1p(v * (raised - 1)) / self.power) / (r - 1)
+        return a, m.expm1(m.log1p(u * (1 / raised - 1)) / self.power) / (1 / r - 1)
+
+
+@dataclass(frozen=True, repr=False)
 class Step(Shape):
     """Drops by a factor at given shares of the phase; a is ``factor`` to the number of drops.
 
@@ -469,6 +520,7 @@ SHAPES: Final[dict[str, type[Shape]]] = {
         OneMinusSquare,
         Polynomial,
         Rex,
+        Root,
         Step,
         Uba,
     )
