@@ -39,33 +39,27 @@ class Expansion(NamedTuple):
         return total if self.second is None else total + self.second / 2
 
 
-def exact_expansion(loss: Function, theta: Tensor, d: Tensor, terms: int) -> Expansion:
+def exact_expansion(
+    loss: Function, theta: Tensor, d: Tensor, terms: int, *, reverse: bool = False
+) -> Expansion:
     """g, H d and D3L[d, d] without ever forming H: directional derivatives of the gradient.
-
-    Forward mode over reverse mode; where an operation of the model has no forward mode, reverse
-    over reverse.
 
     Args:
         loss: A scalar function of a vector.
         theta: The point ``[D]``.
         d: The displacement ``[D]``.
         terms: 0, 1 or 2: how many of the changes are wanted.
+        reverse: Differentiate the gradient in reverse mode too, instead of forwards: slower, for
+            operations that have no forward mode.
 
     >>> cubic = lambda x: (x**3).sum()          # gradient 3 x^2, H = 6 x, D3L[d, d] = 6 d^2
     >>> x, d = torch.tensor([2.0]), torch.tensor([0.5])
     >>> [v.item() for v in exact_expansion(cubic, x, d, terms=2)]
     [12.0, 6.0, 1.5]
     """
-    try:
-        return _forward_expansion(loss, theta, d, terms)
-    except NotImplementedError:
+    if reverse or terms == 0:
         return _reverse_expansion(loss, theta, d, terms)
-
-
-def _forward_expansion(loss: Function, theta: Tensor, d: Tensor, terms: int) -> Expansion:
     gradient = grad(loss)
-    if terms == 0:
-        return Expansion(gradient(theta))
     if terms == 1:
         g, u = _jvp(gradient, theta, d)
         return Expansion(g, u)
@@ -156,6 +150,7 @@ class BatchLoss:
     ) -> None:
         self._layout, self._batches, self._seed = layout, batches, noise_seed
         self._device = model.get_parameter(layout.names[0]).device
+        self._reverse = False
         self._whole = _Call(model, loss_fn)
         self._outputs = None if split is None else _Call(model, split[0])
         self._head = None if split is None else split[1]
@@ -171,14 +166,25 @@ class BatchLoss:
                 result: Tensor = functional_call(module, weights, (batch,))
             return result
 
-        # Fused attention has no second derivative.
-        with sdpa_kernel(SDPBackend.MATH):
+        # Fused attention has no second derivative. Gradients alone are computed as in training.
+        with sdpa_kernel(SDPBackend.MATH) if terms else nullcontext():
             if self._outputs is None or self._head is None:
-                return exact_expansion(lambda x: _scalar(call(self._whole, x)), theta, d, terms)
+                return self._exact(lambda x: _scalar(call(self._whole, x)), theta, d, terms)
             head, outputs = self._head, self._outputs
             return gauss_newton_expansion(
                 lambda x: call(outputs, x), lambda z: _scalar(head(z, batch)), theta, d, terms
             )
+
+    def _exact(self, loss: Function, theta: Tensor, d: Tensor, terms: int) -> Expansion:
+        try:
+            return exact_expansion(loss, theta, d, terms, reverse=self._reverse)
+        except RuntimeError:
+            if self._reverse or terms == 0:
+                raise
+            # Some operations, many custom ones among them, have no forward mode. If it was another
+            # mistake, the second way makes it again.
+            self._reverse = True
+            return exact_expansion(loss, theta, d, terms, reverse=True)
 
     def gradient(self, theta: Tensor, j: int) -> Tensor:
         """The gradient ``[D]`` of batch ``j``."""

@@ -8,6 +8,7 @@ element, as Adam and the secant do, does not.
 
 from __future__ import annotations
 
+import hashlib
 import math
 
 import torch
@@ -68,7 +69,9 @@ class Projection:
     def _block(self, start: int) -> Tensor:
         if start in self._kept:
             return self._kept[start]
-        generator = torch.Generator().manual_seed(self.seed * 2**31 + start)
+        # torch uses 32 bits of a seed; a digest keeps blocks, seeds and other people's apart.
+        digest = hashlib.sha256(f"projection {self.seed} {start}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))
         shape = self.k, min(self._width, self.size - start)
         block = torch.randn(shape, generator=generator, dtype=self.dtype) / math.sqrt(self.k)
         if self._keeps:

@@ -73,10 +73,10 @@ class Walk:
 
     def advance(self, t: int) -> None:
         """Take step ``t``."""
-        self.whole = False
         theta = self._run.parameters(t).to(self._step.flat.device)
         d = self._step.flat - theta if t > self._shared else None
         found = self._owner.expansion(t, self._order[t], theta, d)
+        self.whole = False  # an interruption from here on leaves half a step
         self._step.take(t, theta, found)
         after = self._run.parameters(t + 1).to(theta.device)
         if t < self._shared:
