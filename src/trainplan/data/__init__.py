@@ -17,7 +17,18 @@ from trainplan._extras import require
 if TYPE_CHECKING:
     from trainplan.data.batches import Batch
     from trainplan.data.collators import WholeWordCollator
+    from trainplan.data.curriculum import Curriculum
+    from trainplan.data.difficulty import (
+        Ranking,
+        column_difficulty,
+        controls,
+        length_difficulty,
+        random_difficulty,
+        rarity_difficulty,
+    )
     from trainplan.data.draws import Draws
+    from trainplan.data.exposure import Exposure, describe, exposures
+    from trainplan.data.feedback import Feedback, Tally
     from trainplan.data.masking import (
         Selection,
         choose_words,
@@ -33,6 +44,7 @@ if TYPE_CHECKING:
         normalised,
     )
     from trainplan.data.order import Order
+    from trainplan.data.pacings import pacing
     from trainplan.data.quality import QualityOrder, phase_order, quality_order, rate_share
     from trainplan.data.replay import (
         ReplayBatch,
@@ -42,9 +54,25 @@ if TYPE_CHECKING:
         replay_counts,
     )
     from trainplan.data.sampler import BatchSampler
+    from trainplan.data.scoring import loss_scorer, score
     from trainplan.data.sources import Shuffle, Source
 
 _HOME = {
+    "pacing": "pacings",
+    "Curriculum": "curriculum",
+    "Exposure": "exposure",
+    "describe": "exposure",
+    "exposures": "exposure",
+    "Feedback": "feedback",
+    "Tally": "feedback",
+    "Ranking": "difficulty",
+    "column_difficulty": "difficulty",
+    "controls": "difficulty",
+    "length_difficulty": "difficulty",
+    "random_difficulty": "difficulty",
+    "rarity_difficulty": "difficulty",
+    "loss_scorer": "scoring",
+    "score": "scoring",
     "Batch": "batches",
     "BatchSampler": "sampler",
     "Shuffle": "sources",
@@ -76,9 +104,13 @@ _HOME = {
 __all__ = [
     "Batch",
     "BatchSampler",
+    "Curriculum",
     "Draws",
+    "Exposure",
+    "Feedback",
     "Order",
     "QualityOrder",
+    "Ranking",
     "ReplayBatch",
     "ReplayBudget",
     "ReplayMixer",
@@ -86,19 +118,30 @@ __all__ = [
     "Shuffle",
     "Source",
     "Stage",
+    "Tally",
     "WholeWordCollator",
     "branch_cost",
     "choose_words",
+    "column_difficulty",
+    "controls",
+    "describe",
+    "exposures",
+    "length_difficulty",
+    "loss_scorer",
     "mask_rate",
     "mixture_at",
     "mixture_tokens",
     "normalised",
+    "pacing",
     "phase_order",
     "quality_order",
+    "random_difficulty",
+    "rarity_difficulty",
     "rate_share",
     "replace_words",
     "replay_budget",
     "replay_counts",
+    "score",
     "select_words",
 ]
 
