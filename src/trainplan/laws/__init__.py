@@ -99,6 +99,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "order":  # a room of its own, which needs torch
+        return importlib.import_module("trainplan.laws.order")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

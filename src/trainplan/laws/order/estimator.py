@@ -6,8 +6,9 @@ reference run's point of the same step, and the optimizer takes its step with it
     d_t = ghat_t - theta_t,   g~ = g_j(theta_t) + H_j(theta_t) d_t,   j = order[t].
 
 Yang et al., 2025, arXiv 2505.22042. The paper's full text was not available to us; how the moments
-enter is our design. The estimate is as good as the expansion: exact for quadratic losses, good
-while the two paths stay close, worthless beyond. Watch `Estimate.drift`.
+enter is our design. The estimate is as good as the expansion: exact for quadratic losses, good at
+small rates over few steps, worthless beyond. Where it breaks down, ``terms=1`` and ``terms=2``
+disagree; one real retraining tells for sure.
 """
 
 from __future__ import annotations

@@ -24,8 +24,10 @@ class Estimate:
     Attributes:
         parameters: The weights by name, for ``model.load_state_dict(..., strict=False)``; all NaN
             if the estimate left the radius of the expansion.
-        drift: ``||ghat_t - theta_t|| / ||theta_t - theta_0||`` for t = 0, 1, ..., T. The expansion
-            is trusted up to 10; far smaller values are needed for it to be good.
+        drift: ``||ghat_t - theta_t|| / ||theta_t - theta_0||`` for t = 0, 1, ..., T: how far the
+            estimate strays from the recorded path, over that path's length. Around 1 is usual for
+            another order; whether the expansion holds there depends on the loss. Beyond 10 the
+            estimate is stopped.
         stopped_at: The step after which the drift was too large; None if it never was.
         trajectory: The estimated weights ``[T + 1, D]``, if asked for.
     """
