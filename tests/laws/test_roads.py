@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 
 import numpy as np
 import pytest
@@ -126,6 +127,32 @@ def mlflow_store(folder, name):
     return folder / "mlruns"
 
 
+def wandb_offline(folder, name):
+    """An offline run by the library itself."""
+    wandb = pytest.importorskip("wandb")
+    folder.mkdir()
+    settings_ = wandb.Settings(silent=True, console="off", x_disable_stats=True)
+    with wandb.init(
+        mode="offline", dir=str(folder), name=name, project="p", settings=settings_
+    ) as run:
+        for step, lr, loss in points(name):
+            run.log({"train/learning_rate": lr, "eval": {"loss": loss}}, step=step)
+    (file,) = folder.rglob("*.wandb")
+    wait_for_quiet(file)
+    return folder
+
+
+def wait_for_quiet(file, patience=30.0):
+    """Another process writes the file: until it has grown and does so no more."""
+    deadline, before = time.monotonic() + patience, -1
+    while time.monotonic() < deadline:
+        size = file.stat().st_size
+        if size == before and size > 1000:
+            return
+        before = size
+        time.sleep(0.3)
+
+
 def wandb_export(folder, name):
     """The layout of a chart's CSV export: a column and its bounds for each run."""
     folder.mkdir()
@@ -155,6 +182,7 @@ WRITERS = [
     tensorboard_events,
     lightning_csv,
     mlflow_store,
+    wandb_offline,
     wandb_export,
     own_jsonl,
 ]
@@ -195,6 +223,34 @@ def test_from_logs_to_a_plan(write, tmp_path, monkeypatch):
     best = tp.Plan.load("best.yaml")
     cosine = float(TRUTH.predict(rates_of("cosine"), at=[LONG - 1])[0])
     assert float(TRUTH.predict(best, at=[LONG - 1])[0]) < cosine
+
+
+def test_a_run_file_of_wandb_that_is_cut_is_read_to_the_cut(tmp_path):
+    folder = wandb_offline(tmp_path / "run", "cosine")
+    (file,) = folder.rglob("*.wandb")
+    (whole,) = laws.load(file)
+    raw = file.read_bytes()
+    for share in (0.5, 0.9):
+        cut = tmp_path / "cut.wandb"
+        cut.write_bytes(raw[: int(share * len(raw))])
+        (curve,) = laws.load(cut)
+        assert 0 < len(curve) <= len(whole)
+        assert curve.loss.tolist() == whole.loss[: len(curve)].tolist()
+        assert any("cut or damaged" in note for note in curve.notes)
+    for damaged in (raw[:6], raw[:7], raw[:7] + b"\x00" * 50, b":W&Bnonsense" * 99):
+        (tmp_path / "bad.wandb").write_bytes(damaged)
+        with pytest.raises(laws.CurveError):
+            laws.load(tmp_path / "bad.wandb")
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        bad = bytearray(raw)
+        for place in random.integers(0, len(raw), 3):
+            bad[place] = random.integers(256)
+        (tmp_path / "bad.wandb").write_bytes(bytes(bad))
+        try:
+            laws.load(tmp_path / "bad.wandb")
+        except laws.CurveError:
+            continue
 
 
 def test_a_run_that_is_held_out_is_predicted_and_compared(tmp_path, monkeypatch):

@@ -23,8 +23,8 @@ def fit(
         list[Path] | None,
         typer.Argument(
             metavar="[CURVES ...]",
-            help="Logs: trainer_state.json, TensorBoard or MLflow directories, Weights & Biases "
-            "exports, Lightning's metrics.csv, CSV, JSON or JSONL tables, directories of trainplan "
+            help="Logs: trainer_state.json, TensorBoard, MLflow or wandb directories and exports, "
+            "Lightning's metrics.csv, CSV, JSON or JSONL tables, directories of trainplan "
             "compare. Without any: the embedded example.",
             show_default=False,
         ),

@@ -49,8 +49,8 @@ def load(
     """Read loss curves from what a trainer wrote.
 
     Understands ``trainer_state.json`` (or an output directory) of Transformers and TRL,
-    TensorBoard event files, charts exported from Weights & Biases, MLflow databases and
-    ``mlruns`` directories, Lightning's ``metrics.csv``, plain CSV, JSON and JSONL tables, and
+    TensorBoard event files, Weights & Biases run files and exported charts, MLflow databases
+    and ``mlruns`` directories, Lightning's ``metrics.csv``, plain CSV, JSON and JSONL tables, and
     directories of ``trainplan compare``. What was wrong in a log, and what was done about it, is
     in each curve's ``notes``; `curves.clean` states the rules.
 

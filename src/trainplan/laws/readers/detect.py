@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainplan.laws.readers import mlflow, tables, tensorboard, transformers
+from trainplan.laws.readers import mlflow, tables, tensorboard, transformers, wandb
 from trainplan.laws.readers.raw import CurveError, RawRun
 
 _KINDS = (
-    "trainer_state.json, TensorBoard event files, a Weights & Biases CSV export, an MLflow "
+    "trainer_state.json, TensorBoard event files, a wandb directory or CSV export, an MLflow "
     "database or mlruns directory, Lightning's metrics.csv, a CSV, JSON or JSONL table, or a "
     "directory of trainplan compare"
 )
@@ -41,6 +41,8 @@ def _file(path: Path, step: str | None) -> list[RawRun]:
         raise CurveError(f"cannot be read: {error.strerror}", place=str(path)) from None
     if head.startswith(mlflow.SQLITE):
         return mlflow.read_database(path)
+    if head.startswith(wandb.MARK):
+        return [wandb.read_file(path)]
     if not head.strip():
         raise CurveError("the file is empty", place=str(path))
     first = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
@@ -64,6 +66,8 @@ def _directory(path: Path, step: str | None) -> list[RawRun]:
         return mlflow.read_store(path)
     if any(path.rglob(f"*{tensorboard.MARK}*")):
         return tensorboard.read_events(path)
+    if files := wandb.files_in(path):
+        return wandb.read_files(files)
     for name in ("metrics.csv", "metrics.jsonl"):
         if (path / name).is_file():
             return _file(path / name, step)
