@@ -8,9 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 import trainplan as tp
 from trainplan import lab, laws
+from trainplan.cli import app
 from trainplan.errors import PlanError
 from trainplan.lab import comparison, forecast, forecast_view, report, table
 from trainplan.lab.comparison import Quiet
@@ -183,6 +185,30 @@ def test_report_and_table_show_prediction_and_outcome(done, capsys):
     assert "in band" in out
     content = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert content["prediction"]["outcomes"][0]["arm"] == "<wsd>"
+
+
+def test_the_command_predicts_and_does_so_no_second_time(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for p in PLANS[:3]:
+        p.save(f"{p.name.strip('<>')}.yaml")
+    base = ["compare", "--seeds", "1", "--jobs", "1", "--out", "run"]
+    new = ["constant.yaml", "linear.yaml", "wsd.yaml", "--workload", "digits", "--predict"]
+    first = CliRunner().invoke(app, [*base, *new])
+    assert first.exit_code == 0, first.output
+    assert "A law fitted to constant and linear predicted 1 of 1 other arms" in first.stdout
+    assert "predicted final loss of <wsd>" in first.stderr
+    made = (tmp_path / "run" / "prediction.json").read_bytes()
+    again = CliRunner().invoke(app, ["compare", "--resume", "--predict", "--out", "run"])
+    assert again.exit_code == 0, again.output
+    assert "predicted 1 of 1 other arms" in again.stdout
+    assert "predicted final loss" not in again.stderr
+    assert (tmp_path / "run" / "prediction.json").read_bytes() == made
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["experiment"]["eval_every"] == STEPS // forecast.EVALUATIONS
+    for wrong in (["--resume", "--out", "run"], ["--out", "new", *new[:3]]):
+        said = CliRunner().invoke(app, ["compare", *wrong, "--predict-from", "3"])
+        assert said.exit_code != 0
+        assert "There are 3 arms: give 1 to 2" in str(said.exception)
 
 
 @pytest.mark.parametrize("count", [0, 5, -1])
