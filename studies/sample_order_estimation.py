@@ -154,6 +154,6 @@ STUDY = Study(
     "paper's full text was not available: that the moments are recursed is our reading. Exact "
     "Hessian-vector products cost more than retraining, so nothing here saves time: the saving is "
     "the secants', and starts when more orders are estimated than there are batches. 'Error' is "
-    "the distance to the truly trained weights over the way these have come, in the median order; an estimate "
-    "that was stopped is infinitely far away.",
+    "the distance to the truly trained weights over the way these have come, in the median order; "
+    "an estimate that was stopped is infinitely far away.",
 )
