@@ -1,7 +1,10 @@
 """APOLLO takes the gradient's direction and a projection's scales, and keeps what it promises."""
 
 import copy
+import functools
 import itertools
+import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -83,6 +86,18 @@ def one_step(weight, grad, **options):
     optimizer = APOLLO([parameter], lr=0.1, **options)
     optimizer.step()
     return parameter.detach() - weight, optimizer
+
+
+@pytest.mark.parametrize("case", range(9))
+def test_the_plain_path_has_the_reference_values_too(case):
+    import golden
+    from golden_adapters.apollo import adamw, steps
+
+    file = Path(__file__).parents[1] / "golden" / "apollo.json"
+    reference = json.loads(file.read_text(encoding="utf-8"))["cases"][case]
+    evaluate = adamw if reference["function"].startswith("AdamW") else steps
+    plain = functools.partial(evaluate, foreach=False)
+    assert golden.check_case(reference["name"], plain, reference).status == "passed"
 
 
 shapes = st.tuples(st.integers(1, 9), st.integers(1, 9))

@@ -36,6 +36,7 @@ from trainplan.optim.projection import (
     projection_for,
     singular_projection,
 )
+from trainplan.optim.scratch import Scratch
 
 _SEEDS_APART = 0x9E3779B1  # the CPU's generator reads the lowest 32 bits alone
 
@@ -147,6 +148,7 @@ class APOLLO(torch.optim.Optimizer):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _update(self) -> None:
         index = 0
+        scratch = Scratch()
         for group in self.param_groups:
             plain: dict[tuple[Any, ...], list[Tensor]] = defaultdict(list)
             for p in group["params"]:
@@ -157,7 +159,7 @@ class APOLLO(torch.optim.Optimizer):
                 if low_rank(p, group):
                     state = self._projected_state(p, group, index)
                     projection = self._projection(p, p.grad, state, group)
-                    apollo_step(p, p.grad, projection, state, group)
+                    apollo_step(p, p.grad, projection, state, group, scratch)
                     state["step"] += 1
                 else:
                     state = self._plain_state(p)

@@ -12,31 +12,48 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainplan.optim.plain_adamw import FUSED, bias_correction, fused_adam, update_moments
+from trainplan.optim.plain_adamw import FUSED, bias_correction, normalise_, update_moments
+from trainplan.optim.scratch import Scratch
 
 _TINY = 1e-8  # the published code's, beside norms
-_BLOCK = 2**17  # numbers in a temporary buffer: half a megabyte of float32 stays in the cache
+_BLOCK = 2**18  # numbers in a temporary buffer: a megabyte of float32 stays in the cache
 _SMALL = 2**13  # moments with fewer numbers take longer to dispatch than to compute
 
 
 def apollo_step(
-    p: Tensor, grad: Tensor, projection: Tensor, state: dict[str, Any], group: dict[str, Any]
+    p: Tensor,
+    grad: Tensor,
+    projection: Tensor,
+    state: dict[str, Any],
+    group: dict[str, Any],
+    scratch: Scratch,
 ) -> None:
-    """One update of a matrix or kernel."""
+    """One update of a matrix or kernel.
+
+    Args:
+        p: The parameter (m, ...).
+        grad: Its gradient.
+        projection: (shorter side, rank) for the matrix (m, rest), in the gradient's type.
+        state: Moments (channels, rank), the last norm, and completed updates.
+        group: The settings.
+        scratch: Buffers of this update of all parameters.
+    """
     flat = grad if grad.ndim == 2 else grad.flatten(1)
     lr = float(group["lr"])
     factor = lr * bias_correction(state["step"] + 1, group) * float(group["scale"]) ** 0.5
     keep = 1 - lr * float(group["weight_decay"])
     if not group["maximize"]:
         factor = -factor
-    plain = group["foreach"] is False
-    scales = _scales(flat, projection, state, group, plain)
-    if plain:
+    if group["foreach"] is False:
+        scales = _plain_scales(flat, projection, state, group)
         direction = scales * flat
         direction.mul_(factor * _limit(direction.norm(), state, group))
         p.copy_((p + direction.view_as(p)) * keep)
         return
-    limit = 1.0 if group["norm_growth"] is None else _limit(_norm_of(flat, scales), state, group)
+    scales = _scales(flat, projection, state, group, scratch)
+    limit: Tensor | float = 1.0
+    if group["norm_growth"] is not None:
+        limit = _limit(_norm_of(flat, scales, scratch), state, group)
     if isinstance(limit, Tensor):
         scales = scales * limit
     else:
@@ -47,28 +64,49 @@ def apollo_step(
     _add_product(p, grad, scales, factor * keep, keep)
 
 
-def _scales(
-    grad: Tensor, projection: Tensor, state: dict[str, Any], group: dict[str, Any], plain: bool
+def _plain_scales(
+    grad: Tensor, projection: Tensor, state: dict[str, Any], group: dict[str, Any]
 ) -> Tensor:
     """What the gradient is to be multiplied by: (m, 1), (1, n) or one number."""
-    tall = grad.shape[0] >= grad.shape[1]
     first, second = state["exp_avg"], state["exp_avg_sq"]
+    tall = grad.shape[0] >= grad.shape[1]
     projected = ((grad if tall else grad.T) @ projection).to(first.dtype)
+    update_moments(projected, first, second, group["betas"])
+    normalised = first / (second.sqrt() + group["eps"])
+    below = _norm_of_scale(projected, state, group) + _TINY
+    return _beside(_norm_of_scale(normalised, state, group) / below, tall)
+
+
+def _scales(
+    grad: Tensor,
+    projection: Tensor,
+    state: dict[str, Any],
+    group: dict[str, Any],
+    scratch: Scratch,
+) -> Tensor:
+    """The same in buffers, and moments in one pass."""
+    first, second = state["exp_avg"], state["exp_avg_sq"]
+    if first.numel() < _SMALL or first.device.type not in FUSED:
+        return _plain_scales(grad, projection, state, group)
+    tall = grad.shape[0] >= grad.shape[1]
+    projected = scratch.take("projected", first.shape, grad.dtype, grad.device)
+    torch.mm(grad if tall else grad.T, projection, out=projected)
+    projected = projected.to(first.dtype)
+    below = _norm_of_scale(projected, state, group)
     betas = (float(group["betas"][0]), float(group["betas"][1]))
-    if plain or first.numel() < _SMALL or first.device.type not in FUSED:
-        update_moments(projected, first, second, betas)
-        normalised = first / second.sqrt().add_(group["eps"])
-    else:
-        # Adam's update of a zero, with a rate of -1, is the normalised moment itself.
-        normalised = torch.zeros_like(first)
-        moments = [(first, second)]
-        fused_adam([normalised], [projected], moments, lr=-1.0, betas=betas, eps=group["eps"])
-    wide = state["norm"].dtype
-    if group["scale_type"] == "tensor":
-        return _norm(normalised, wide).div_(_norm(projected, wide).add_(_TINY))
-    below = _norm(projected, wide, dim=1).add_(_TINY)
-    scales = _norm(normalised, wide, dim=1).div_(below)
-    return scales[:, None] if tall else scales[None, :]
+    normalise_(projected, first, second, betas, group["eps"])
+    return _beside(_norm_of_scale(projected, state, group).div_(below.add_(_TINY)), tall)
+
+
+def _norm_of_scale(projected: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
+    """The norm of the tensor, or of each channel, as ``scale_type`` says."""
+    dim = None if group["scale_type"] == "tensor" else 1
+    return _norm(projected, state["norm"].dtype, dim)
+
+
+def _beside(scales: Tensor, tall: bool) -> Tensor:
+    """One scale, or one for each channel, to be multiplied with a matrix."""
+    return scales if scales.ndim == 0 else scales[:, None] if tall else scales[None, :]
 
 
 def _limit(norm: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor | float:
@@ -98,15 +136,19 @@ def _limit(norm: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor
     return limit
 
 
-def _norm_of(grad: Tensor, scales: Tensor) -> Tensor:
+def _norm_of(grad: Tensor, scales: Tensor, scratch: Scratch) -> Tensor:
     """|scales * grad| without making the product."""
     if scales.ndim == 0:
         return _norm(grad, scales.dtype) * scales
     if scales.shape[1] == 1:
         rows = _norm(grad, scales.dtype, dim=1)
         return _norm(rows.mul_(scales[:, 0]), scales.dtype)
-    parts = [_norm(block * scales, scales.dtype) for block in _blocks(grad)]
-    return _norm(torch.stack(parts), scales.dtype)
+    squares = []
+    for block in _blocks(grad):
+        product = scratch.take("block", block.shape, scales.dtype, grad.device)
+        flat = torch.mul(block, scales, out=product).view(-1)
+        squares.append(torch.dot(flat, flat))
+    return torch.stack(squares).sum().sqrt()
 
 
 def _add_product(weight: Tensor, grad: Tensor, scales: Tensor, factor: float, keep: float) -> None:

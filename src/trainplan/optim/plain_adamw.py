@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
+from torch.optim.adamw import adamw
 
 FUSED = ("cpu", "cuda", "mps", "xpu")
 """Kinds of devices for which PyTorch has a fused Adam."""
@@ -29,27 +29,39 @@ def fused_adam(
     lr: float,
     betas: tuple[float, float],
     eps: float,
+    weight_decay: float = 0.0,
     maximize: bool = False,
 ) -> None:
-    """W <- W - lr * M / (sqrt(V) + eps) in one pass over memory, moments updated before it."""
-    steps = [torch.full((), _NEVER_CORRECTED, device=p.device) for p in params]
-    adam(
+    """W <- (1 - lr * decay) W - lr * M / (sqrt(V) + eps) in one pass, after that of moments."""
+    adamw(
         list(params),
         list(grads),
         [first for first, _ in moments],
         [second for _, second in moments],
         [],
-        steps,
+        [torch.full((), _NEVER_CORRECTED, device=p.device) for p in params],
         foreach=False,
         fused=True,
         amsgrad=False,
         beta1=betas[0],
         beta2=betas[1],
         lr=lr,
-        weight_decay=0.0,
+        weight_decay=weight_decay,
         eps=eps,
         maximize=maximize,
     )
+
+
+def normalise_(
+    grad: Tensor, first: Tensor, second: Tensor, betas: tuple[float, float], eps: float
+) -> None:
+    """Turn a gradient into M / (sqrt(V) + eps), in place and in one pass, moments updated.
+
+    It is Adam's update of a weight that the decay takes to 0 (1 - lr * decay = 0 with both at -1);
+    as each number is read before it is written, the gradient may be that weight.
+    """
+    moments = [(first, second)]
+    fused_adam([grad], [grad], moments, lr=-1.0, betas=betas, eps=eps, weight_decay=-1.0)
 
 
 def update_moments(grad: Tensor, first: Tensor, second: Tensor, betas: tuple[float, float]) -> None:
