@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         replace_words,
         select_words,
     )
+    from trainplan.data.mixing import Mixture, temperature_weights
     from trainplan.data.mixture import (
         Stage,
         branch_cost,
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
     from trainplan.data.sources import Shuffle, Source
 
 _HOME = {
+    "Mixture": "mixing",
+    "temperature_weights": "mixing",
     "pacing": "pacings",
     "Curriculum": "curriculum",
     "Exposure": "exposure",
@@ -108,6 +111,7 @@ __all__ = [
     "Draws",
     "Exposure",
     "Feedback",
+    "Mixture",
     "Order",
     "QualityOrder",
     "Ranking",
@@ -143,6 +147,7 @@ __all__ = [
     "replay_counts",
     "score",
     "select_words",
+    "temperature_weights",
 ]
 
 
