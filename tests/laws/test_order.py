@@ -37,8 +37,9 @@ OPTIMIZERS = {
     "SGD, momentum": functools.partial(torch.optim.SGD, lr=0.05, momentum=0.9, weight_decay=0.01),
     "RMSprop": functools.partial(torch.optim.RMSprop, lr=0.02),
     "NAdam": functools.partial(torch.optim.NAdam, lr=0.02),
-    "Adafactor": functools.partial(torch.optim.Adafactor, lr=0.02),
 }
+if hasattr(torch.optim, "Adafactor"):  # since torch 2.5
+    OPTIMIZERS["Adafactor"] = functools.partial(torch.optim.Adafactor, lr=0.02)
 
 
 def point(optimizer="Adam", dtype=torch.float64):

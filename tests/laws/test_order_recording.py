@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import namedtuple
 
 import pytest
 
@@ -181,3 +182,35 @@ def test_batch_noise_depends_on_the_batch_and_leaves_the_generator_alone():
     assert not torch.equal(first, second)
     with batch_noise(1, 1):
         assert not torch.equal(torch.rand(3), first)
+
+
+def test_a_run_that_the_disk_cannot_hold_is_refused_at_its_first_step(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage(free=20_000))
+    model, optimizer = start()
+    with (
+        OrderRecorder(tmp_path / "a", model, optimizer, order=range(6)) as recorder,
+        pytest.raises(PlanError, match=r"20\.0 kB are free.*keep_moments=False"),
+    ):
+        train_in_order(model, optimizer, classify, examples(6))
+    assert recorder.t == 1
+    model, optimizer = start()
+    options = {"order": range(6), "keep_moments": False}
+    with OrderRecorder(tmp_path / "b", model, optimizer, **options) as recorder:
+        train_in_order(model, optimizer, classify, examples(6))
+    assert recorder.t == 6
+
+
+def test_the_optimizer_that_accelerate_wraps_is_recorded(tmp_path):
+    accelerate = pytest.importorskip("accelerate")
+    accelerator = accelerate.Accelerator(cpu=True)
+    model, optimizer = accelerator.prepare(*start())
+    with OrderRecorder(tmp_path, model, optimizer) as recorder:
+        train_in_order(model, optimizer, classify, examples(4))
+    assert recorder.t == 4
+    estimator = OrderEstimator(tmp_path, model, optimizer, classify, examples(4))
+    plain, fresh = start()
+    train_in_order(plain, fresh, classify, examples(4), [3, 1, 2, 0])
+    found = flat(estimator.estimate([3, 1, 2, 0]).parameters)
+    error = (found - weights(plain)).norm()
+    assert error < 0.1 * (weights(model) - weights(plain)).norm()

@@ -29,7 +29,7 @@ from trainplan.errors import PlanError
 from trainplan.laws.order.checks import check_noise, check_options, check_settings
 from trainplan.laws.order.cost import OrderCost, order_cost
 from trainplan.laws.order.curvature import BatchLoss, Expansion
-from trainplan.laws.order.layout import Layout
+from trainplan.laws.order.layout import Layout, bare
 from trainplan.laws.order.moments import FrozenStep, RecursedStep, Step
 from trainplan.laws.order.progress import progress_over
 from trainplan.laws.order.recording import OrderRun, load, save
@@ -115,6 +115,7 @@ class OrderEstimator:
         show: bool | None = None,
     ) -> None:
         self.run = run if isinstance(run, OrderRun) else OrderRun(run)
+        optimizer = bare(optimizer)
         self.layout = Layout.of(model, optimizer)
         self.run.check_model(model, self.layout)
         check_options(curvature, terms, moments, projection, split, max_norm)

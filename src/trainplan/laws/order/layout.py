@@ -73,6 +73,13 @@ class Layout:
         }
 
 
+def bare(optimizer: Optimizer) -> Optimizer:
+    """The optimizer inside wrappers, such as Accelerate's, whose steps are the ones that count."""
+    while isinstance(inner := getattr(optimizer, "optimizer", None), Optimizer):
+        optimizer = inner
+    return optimizer
+
+
 def untrained(model: nn.Module, layout: Layout) -> dict[str, Tensor]:
     """What the optimizer leaves alone: frozen parameters and buffers, by name."""
     trained = set(layout.names)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from torch.optim import Optimizer
 
 from trainplan.errors import PlanError
 from trainplan.files import write_atomically
-from trainplan.laws.order.layout import Layout, fingerprint, untrained
+from trainplan.laws.order.cost import readable
+from trainplan.laws.order.layout import Layout, bare, fingerprint, untrained
 
 _FORMAT = 1
-Path_ = str | os.PathLike[str]
+Folder = str | os.PathLike[str]
 
 
 def save(path: Path, content: Any) -> None:
@@ -47,7 +49,8 @@ class OrderRecorder:
         folder: Where the files go; made if missing.
         model: The model, in the state from which training starts.
         optimizer: Its optimizer, fresh or with state.
-        order: ``order[t]`` is the number of the batch that step ``t`` uses; by default ``t``.
+        order: ``order[t]`` is the number of the batch that step ``t`` uses; by default ``t``. If
+            given, the first step checks that the disk has room for all of them.
         keep_moments: Whether the optimizer's state is kept of every step, not only of the first and
             the newest. Needed for ``moments="frozen"``, and otherwise makes estimates start where
             the new order departs from the old; it takes two more values per parameter for Adam.
@@ -58,7 +61,8 @@ class OrderRecorder:
         t: The number of steps recorded.
 
     Raises:
-        PlanError: If the folder holds another run, or nothing to resume from.
+        PlanError: If the folder holds another run, or nothing to resume from; later, out of
+            ``optimizer.step()``, if a buffer of the model changes or the disk is too small.
 
     Example:
         >>> import tempfile, torch
@@ -76,7 +80,7 @@ class OrderRecorder:
 
     def __init__(
         self,
-        folder: Path_,
+        folder: Folder,
         model: nn.Module,
         optimizer: Optimizer,
         *,
@@ -85,6 +89,7 @@ class OrderRecorder:
         resume: bool = False,
     ) -> None:
         self.folder = Path(folder)
+        optimizer = bare(optimizer)
         self.layout = Layout.of(model, optimizer)
         self.keep_moments = keep_moments
         self.order = None if order is None else [int(j) for j in order]
@@ -156,8 +161,25 @@ class OrderRecorder:
         options = [{k: _plain(v) for k, v in g.items() if k != "params"} for g in groups]
         self._write(t + 1, {"options": options})
         self.t = t + 1
+        if t == 0:
+            self._check_room()
         if not self.keep_moments and t > 0:
             _moments_path(self.folder, t).unlink(missing_ok=True)
+
+    def _check_room(self) -> None:
+        left = 0 if self.order is None else len(self.order) - 1
+        step, moments = (
+            path(self.folder, 1).stat().st_size for path in (_step_path, _moments_path)
+        )
+        needed = left * (step + moments * self.keep_moments)
+        free = shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise PlanError(
+                f"the run would take {readable(needed)} more, and {readable(free)} are free",
+                place="folder",
+                value=str(self.folder),
+                remedy="Record with keep_moments=False, or train fewer parameters or steps",
+            )
 
     def _write(self, t: int, more: Mapping[str, Any]) -> None:
         values = {
@@ -180,7 +202,7 @@ class OrderRun:
         PlanError: If the folder holds no recorded run.
     """
 
-    def __init__(self, folder: Path_, *, cache: int = 2**30) -> None:
+    def __init__(self, folder: Folder, *, cache: int = 2**30) -> None:
         self.folder = Path(folder)
         try:
             manifest = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
