@@ -377,3 +377,17 @@ def test_the_room_of_laws_does_not_load_torch():
     code = "import trainplan.laws, sys; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_without_torch_the_command_that_installs_it_is_named():
+    code = """
+import sys
+sys.modules["torch"] = None  # as if it were not installed
+import trainplan.laws
+try:
+    trainplan.laws.order
+except ModuleNotFoundError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "pip install 'trainplan[torch]'" in done.stdout
