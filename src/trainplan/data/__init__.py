@@ -4,7 +4,7 @@
     mixer = tp.data.ReplayMixer(batch_size=1104, fraction=0.05, new=n, old=m)
     rate = tp.data.mask_rate(low=0.15, high=0.30, warmup="5%")
 
-Names load when they are first touched; only collators need PyTorch.
+Names load when they are first touched; only collators and streams need PyTorch.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from trainplan.data.draws import Draws
     from trainplan.data.exposure import Exposure, describe, exposures
     from trainplan.data.feedback import Feedback, Tally
+    from trainplan.data.joined import Joined
     from trainplan.data.masking import (
         Selection,
         choose_words,
@@ -57,8 +58,11 @@ if TYPE_CHECKING:
     from trainplan.data.sampler import BatchSampler
     from trainplan.data.scoring import loss_scorer, score
     from trainplan.data.sources import Shuffle, Source
+    from trainplan.data.streams import Streams
 
 _HOME = {
+    "Joined": "joined",
+    "Streams": "streams",
     "Mixture": "mixing",
     "temperature_weights": "mixing",
     "pacing": "pacings",
@@ -111,6 +115,7 @@ __all__ = [
     "Draws",
     "Exposure",
     "Feedback",
+    "Joined",
     "Mixture",
     "Order",
     "QualityOrder",
@@ -122,6 +127,7 @@ __all__ = [
     "Shuffle",
     "Source",
     "Stage",
+    "Streams",
     "Tally",
     "WholeWordCollator",
     "branch_cost",
@@ -154,7 +160,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if _HOME[name] == "collators":
+    if _HOME[name] in ("collators", "streams"):
         require("torch", extra="torch")
     value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = value
