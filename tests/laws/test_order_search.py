@@ -119,6 +119,16 @@ def test_an_order_found_by_estimates_is_truly_good(tmp_path):
     assert found.score == pytest.approx(truth(found.order), rel=0.05)
 
 
+@pytest.mark.parametrize("options", [{}, {"curvature": "secant"}], ids=str)
+def test_there_is_one_progress_bar_at_a_time_on_standard_error(options, tmp_path, capsys):
+    task = Task(tmp_path, net, classify, examples(4))
+    estimator = task.estimator(**options, show=True)
+    found = estimator.search(lambda model: float(model[0].weight.detach()[0, 0]), budget=4)
+    position_effects(estimator, lambda model, i: 0.0, which=[0], show=True)
+    estimator.estimate(found.order)
+    assert capsys.readouterr().out == ""
+
+
 def test_moving_a_batch_to_where_it_is_changes_nothing_and_later_is_remembered_better(tmp_path):
     task = Task(tmp_path / "run", net, classify, examples(6))
     estimator = task.estimator()

@@ -249,6 +249,7 @@ class OrderEstimator:
         The winner of many estimates is partly the luckiest error: train with it before believing
         its score.
         """
+        self.prepare()
         first_pass = self.reference[: len(self.batches)]
         return genetic_search(
             lambda order: self.score(order, eval_fn),
@@ -299,7 +300,7 @@ class OrderEstimator:
                 )
 
     def _digest(self, order: list[int], trajectory: bool) -> str:
-        extra = None if self.table is None else self.table.settings
+        extra = None if self.table is None else [self.table.settings, self.table.h_max]
         first, last = self.run.parameters(0), self.run.parameters(self.run.steps)
         sums = [float(v.double().sum()) for v in (first, last)]
         options = [self.curvature, self.terms, self.moments, self._max_norm, extra, trajectory]

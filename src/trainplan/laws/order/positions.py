@@ -71,6 +71,7 @@ def position_effects(
     cells = [(i, p) for i in range(len(rows)) for p in range(len(columns))]
     settings = {"which": rows, "positions": columns, "reference": estimator.reference}
     done = _read(path, settings)
+    estimator.prepare()
     for cell in progress_over(cells[len(done) :], "Positions", show):
         done.append(_measure(estimator, eval_fn, rows[cell[0]], columns[cell[1]]))
         if path is not None:
