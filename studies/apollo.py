@@ -24,10 +24,10 @@ BETAS = (0.9, 0.999)
 class Together(torch.optim.SGD):
     """Momentum on the matrices, at a rate of its own, and AdamW for the rest."""
 
-    def __init__(self, groups, lr, of_others=8e-3):
+    def __init__(self, groups, lr, others):
         super().__init__(groups[0]["params"], lr=lr, momentum=0.9)
-        self.adamw = torch.optim.AdamW(groups[1]["params"], of_others, BETAS, weight_decay=0.0)
-        self.ratio = of_others / lr
+        self.adamw = torch.optim.AdamW(groups[1]["params"], others, BETAS, weight_decay=0.0)
+        self.ratio = others / lr
 
     def step(self, closure=None):
         """Update both parts."""
@@ -48,24 +48,20 @@ OPTIMIZERS = {
     "apollo": lambda groups, lr: APOLLO(groups, lr, rank=RANK),
     "mini": APOLLOMini,
     "momentum": Together,
-    "apollo, growth not limited": lambda groups, lr: APOLLO(
-        groups, lr, rank=RANK, norm_growth=None
-    ),
     "apollo, zero counts as a norm": lambda groups, lr: APOLLO(
         groups, lr, rank=RANK, mode="authors"
     ),
-    "mini, scale 1": lambda groups, lr: APOLLOMini(groups, lr, scale=1.0),
 }
 
 
-def measure(arm: str, seed: int, lr: float = 4e-3, steps: int = 300) -> dict[str, float]:
+def measure(arm: str, seed: int, lr=8e-3, steps: int = 300, **rates: float) -> dict[str, float]:
     """Validation loss in nats per byte, and bytes of state as a share of AdamW's."""
     torch.set_num_threads(1)
     if arm == "law":
         return law(seed, steps // 3)
     task = WorkloadSpec("text", {"width": WIDTH}).load().build(seed)
     groups = split_params(task.model)
-    optimizer = OPTIMIZERS[arm](groups, lr)
+    optimizer = OPTIMIZERS[arm](groups, lr, **rates)
     train(task, optimizer, lr, steps)
     matrices = groups[0]["params"]
     state = [v for p in matrices for v in optimizer.state[p].values() if torch.is_tensor(v)]
@@ -136,11 +132,9 @@ STUDY = Study(
         "apollo": {"lr": Tuned(8e-3, 1.6e-2, 3.2e-2, 6.4e-2)},
         "adamw": {"lr": Tuned(4e-3, 8e-3, 1.6e-2)},
         "mini": {"lr": Tuned(4e-3, 8e-3, 1.6e-2)},
-        "momentum": {"lr": Tuned(0.1, 0.3, 0.6)},
+        "momentum": {"lr": Tuned(0.1, 0.3, 0.6), "others": Tuned(1e-3, 2e-3, 4e-3)},
         "law": {},
-        "apollo, growth not limited": {"lr": 1.6e-2},
         "apollo, zero counts as a norm": {"lr": 1.6e-2},
-        "mini, scale 1": {"lr": 1.6e-2},
     },
     measure=measure,
     claims=[
@@ -210,13 +204,15 @@ STUDY = Study(
             decides=False,
         ),
     ],
-    seeds=range(8),
+    seeds=range(10, 18),
     looks=(4, 8),
     shown=["loss", "state", *(f"rank {r}, over the law" for r in RANKS)],
     budget="300 steps of 16 x 64 bytes, a two-layer transformer of width 64",
     quick={"steps": 60},
     note="All arms have the same split: AdamW trains the embedding, the positions and the norms. "
-    "The last three arms take one rate untuned. The paper's advantage over AdamW was measured on "
-    "models of 60 M parameters and more, over ten thousand steps and more, with AdamW at rates of "
-    "which we know little; here AdamW is tuned, and its noise after 300 steps is small.",
+    "An earlier run, on seeds 0 to 3, gave those one rate beside momentum, which harmed it; it has "
+    "its own grid now, and seeds are fresh. That run also found, untuned at 1.6e-2: without the "
+    "limit of growth APOLLO ends alike (2.026 against 2.030), and Mini with scale 1 ends at 2.18. "
+    "The paper's advantage over AdamW was measured on models of 60 M parameters and more, over "
+    "ten thousand steps and more; here AdamW is tuned, and runs are short.",
 )
