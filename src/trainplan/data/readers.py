@@ -24,29 +24,34 @@ class Reader:
         ahead: Micro-batches that may be drawn and not yet used.
         stateful: Whether it asks for the sampler's state at each draw, and so knows better.
         name: What to call it.
+        shards: Ranks among which it shares the batches out.
     """
 
     ahead: int = 0
     stateful: bool = False
     name: str = "a loop"
+    shards: int = 1
 
 
 def find_reader() -> Reader:
     """The reader among the callers."""
     frame: FrameType | None = sys._getframe(2)
-    ahead, stateful, names = 0, False, []
+    ahead, stateful, shards = 0, False, 1
+    names: list[str] = []
     depth, seen = 0, set[int]()
     while frame is not None and depth < _DEEPEST:
         caller = frame.f_locals.get("self")
         if caller is not None and id(caller) not in seen:
             seen.add(id(caller))
+            if type(caller).__name__ == "BatchSamplerShard":
+                shards = int(caller.num_processes)
             found = _look_ahead(caller)
             if found is not None:
                 ahead += found[0]
                 stateful |= found[1]
                 names.append(type(caller).__name__.strip("_"))
         frame, depth = frame.f_back, depth + 1
-    return Reader(ahead, stateful, names[0] if names else "a loop")
+    return Reader(ahead, stateful, names[0] if names else "a loop", shards)
 
 
 def _look_ahead(caller: Any) -> tuple[int, bool] | None:

@@ -100,6 +100,7 @@ class BatchSampler:
     def __iter__(self) -> Iterator[Batch]:
         # Not a generator: the reader is found among the callers.
         reader = find_reader()
+        self._check_shards(reader)
         self._check_lag(reader)
         self._reader = reader
         self._live = _Drawing(self)
@@ -231,6 +232,16 @@ class BatchSampler:
             source.rebase(step, int(state["position"]), size)
         self._drawn = step * self.per_step + done * self.per_step // parts
         self._live = None
+
+    def _check_shards(self, reader: Reader) -> None:
+        mine = self.ranks if self.rank == "all" else 1
+        if reader.shards > 1 and mine != reader.shards:
+            raise PlanError(
+                f"the loader shares batches out among {reader.shards} ranks by itself",
+                place="rank",
+                value=self.rank,
+                remedy=f"Give BatchSampler(..., ranks={reader.shards}, rank='all')",
+            )
 
     def _check_lag(self, reader: Reader) -> None:
         lag = self.source.lag

@@ -1,0 +1,149 @@
+"""Transformers and TRL: have a trainer read its data in a computed order.
+
+    sampler = tp.transformers.order_data(trainer, tp.data.Shuffle(len(data), 64, epochs=3))
+
+``Trainer`` resumes by skipping batches and tells samplers nothing of the epoch that survives on
+several ranks. So a callback sets the sampler to the epoch of ``state.global_step``, and the
+batches that are skipped are never computed.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from trainplan._extras import require
+from trainplan.data.sampler import BatchSampler
+from trainplan.data.sources import Source
+from trainplan.errors import PlanError
+
+transformers = require("transformers", extra="hf")
+_TrainerCallback = transformers.TrainerCallback
+
+
+class OrderCallback(_TrainerCallback):  # type: ignore[misc, valid-type]
+    """Moves a sampler to the epoch that the trainer is in; added by `order_data`."""
+
+    def __init__(self, sampler: BatchSampler) -> None:
+        self.sampler = sampler
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Before the trainer begins to iterate, or to skip."""
+        per_epoch = self.sampler.source.steps_per_epoch
+        self.sampler.seek(epoch=state.global_step // per_epoch if per_epoch else 0)
+
+
+def order_data(trainer: Any, source: Source) -> BatchSampler:
+    """Have a ``Trainer`` (or TRL's SFT and DPO trainers) read its training data in an order.
+
+    Evaluation is not touched. Resume with ``resume_from_checkpoint`` as ever; the number of
+    ranks, workers and accumulated micro-batches may change between runs as long as their product
+    with the micro-batch stays the global batch.
+
+    Args:
+        trainer: Before ``train()``.
+        source: `trainplan.data.Shuffle` (with ``epochs`` or a tail other than ``wrap``),
+            `trainplan.data.Curriculum` or `trainplan.data.Mixture` with ``steps``. Its global
+            batch is per_device_train_batch_size * gradient_accumulation_steps * ranks.
+
+    Returns:
+        The sampler, which the trainer reads from now on.
+
+    Raises:
+        PlanError: If the sizes do not fit, the data cannot be indexed, or the trainer would read
+            beyond the end of the order.
+    """
+    args = trainer.args
+    _check_data(trainer, source)
+    accumulation = args.gradient_accumulation_steps
+    whole = args.train_batch_size * accumulation * args.world_size
+    if whole != source.global_batch:
+        raise PlanError(
+            f"the trainer's steps have {whole} examples ({args.train_batch_size} x "
+            f"{accumulation} accumulated x {args.world_size} ranks)",
+            place="global_batch",
+            value=source.global_batch,
+            remedy=f"Give global_batch={whole}, or change per_device_train_batch_size",
+        )
+    _check_length(args, source)
+    sampler = BatchSampler(source, ranks=args.world_size, rank="all", accumulation=accumulation)
+    trainer.get_train_dataloader = partial(_loader, trainer, sampler)
+    trainer.add_callback(OrderCallback(sampler))
+    return sampler
+
+
+def _check_data(trainer: Any, source: Source) -> None:
+    data = trainer.train_dataset
+    if data is None or not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
+        raise PlanError(
+            "the training data cannot be read by index",
+            place="trainer.train_dataset",
+            value=type(data).__name__,
+            remedy="Use a map-style data set, or mix iterable ones with trainplan.data.Streams",
+        )
+    if len(data) != source.n:
+        raise PlanError(
+            f"the trainer has {len(data)} training examples and the order {source.n}",
+            place="source.n",
+            value=source.n,
+            remedy=f"Make the order for {len(data)}; trainers may drop or pack examples",
+        )
+    config = trainer.args.accelerator_config
+    for name in ("split_batches", "dispatch_batches"):
+        if getattr(config, name, None):
+            raise PlanError(
+                "would share the batches out in another way",
+                place=f"trainer.args.accelerator_config.{name}",
+                value=True,
+                remedy="Leave it unset",
+            )
+
+
+def _check_length(args: Any, source: Source) -> None:
+    if source.steps_per_epoch is not None:
+        return
+    if source.steps is None:
+        raise PlanError(
+            "a Trainer counts epochs and needs to know their length",
+            place="source.steps",
+            value=None,
+            remedy="Give the source steps=, or Shuffle a tail='drop'",
+        )
+    if args.max_steps > source.steps or (args.max_steps <= 0 and args.num_train_epochs != 1):
+        asked = f"max_steps={args.max_steps}" if args.max_steps > 0 else "several epochs"
+        raise PlanError(
+            f"the order ends after {source.steps} steps and the trainer asks for {asked}",
+            place="source.steps",
+            value=source.steps,
+            remedy=f"Give TrainingArguments(max_steps={source.steps})",
+        )
+
+
+def _loader(trainer: Any, sampler: BatchSampler) -> Any:
+    from torch.utils.data import DataLoader
+    from transformers.trainer_utils import seed_worker
+
+    args, data, collate = trainer.args, trainer.train_dataset, trainer.data_collator
+    datasets = _module("datasets")
+    if datasets is not None and isinstance(data, datasets.Dataset):
+        data = trainer._remove_unused_columns(data, description="Training")
+    else:
+        collate = trainer._get_collator_with_removed_columns(collate, description="Training")
+    workers = args.dataloader_num_workers
+    loader = DataLoader(
+        data,
+        batch_sampler=sampler,  # type: ignore[arg-type]
+        collate_fn=collate,
+        num_workers=workers,
+        pin_memory=args.dataloader_pin_memory,
+        persistent_workers=args.dataloader_persistent_workers,
+        prefetch_factor=args.dataloader_prefetch_factor,
+        worker_init_fn=partial(seed_worker, num_workers=workers, rank=args.process_index),
+    )
+    return trainer.accelerator.prepare(loader)
+
+
+def _module(name: str) -> Any:
+    import importlib.util
+
+    return importlib.import_module(name) if importlib.util.find_spec(name) else None
