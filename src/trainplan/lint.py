@@ -65,6 +65,10 @@ def check(plan: Plan) -> list[Finding]:
             if isinstance(part, Schedule):
                 place = f"{name}[{i}]" if isinstance(knob, tuple) else name
                 findings += _check_schedule(plan, name, place, part)
+    if plan.data is not None:
+        from trainplan.lint_data import check_data
+
+        findings += [Finding(level, *told) for level, *told in check_data(plan)]
     return findings + list(_adam_betas(plan))
 
 

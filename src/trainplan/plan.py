@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from trainplan.data_plan import DataPlan
 from trainplan.errors import PlanError, located, nearest
 from trainplan.files import read_text, read_yaml, write_atomically
 from trainplan.knobs import (
@@ -35,7 +36,7 @@ from trainplan.schedules.durations import UNITS, Duration, Span, parse_horizon
 from trainplan.schedules.phases import Phase, Sequence, Take
 from trainplan.schedules.values import digest_of, is_number, level, rate
 
-FIELDS = ("name", "horizon", "unit", *RATES)
+FIELDS = ("name", "horizon", "unit", *RATES, "data")
 """What a plan file holds beside knobs."""
 _MOST_CHECKED = 2_000_000
 
@@ -50,6 +51,7 @@ class Plan(Mapping[str, Any]):
         steps_per_epoch: Converts durations in epochs.
         tokens_per_step: Converts durations in tokens.
         samples_per_step: Converts durations in samples.
+        data: What the model sees: a `DataPlan`, or a mapping as in a plan file.
         **knobs: By name (``lr``, ``weight_decay``, ``betas``, ``batch_size``, ``mask_rate``, or
             any other): a schedule, a number, several of either in a tuple, or a controller.
 
@@ -73,6 +75,7 @@ class Plan(Mapping[str, Any]):
         steps_per_epoch: float | None = None,
         tokens_per_step: float | None = None,
         samples_per_step: float | None = None,
+        data: Any = None,
         **knobs: Any,
     ) -> None:
         if unit not in UNITS:
@@ -88,7 +91,8 @@ class Plan(Mapping[str, Any]):
         self.rates: Mapping[str, float] = MappingProxyType(
             {name: rate(value, name) for name, value in given if value is not None}
         )
-        if not knobs:
+        self.data = None if data is None else DataPlan.read(data)
+        if not knobs and self.data is None:
             raise PlanError("a plan needs a knob", remedy="Give one, such as lr=3e-4")
         self.knobs: Mapping[str, Knob] = MappingProxyType(
             {key: read_knob(value, key) for key, value in knobs.items()}
@@ -104,6 +108,16 @@ class Plan(Mapping[str, Any]):
             PlanError: If one does not fit the horizon.
         """
         return MappingProxyType({name: self._resolve(name) for name in self.knobs})
+
+    @cached_property
+    def ready_data(self) -> DataPlan | None:
+        """What the model sees, with every duration measured."""
+        if self.data is None:
+            return None
+        try:
+            return self.data.resolve(Span.of(self.horizon, self.unit, self.rates))
+        except PlanError as error:
+            raise error.inside("data") from None
 
     def _resolve(self, name: str) -> Knob:
         knob = self.knobs[name]
@@ -174,7 +188,8 @@ class Plan(Mapping[str, Any]):
         return Plan(**{**self._fields(), **self.knobs, **changes})
 
     def _fields(self) -> dict[str, Any]:
-        given = {"name": self.name, "horizon": self.horizon, "unit": self.unit, **self.rates}
+        given: dict[str, Any] = {"name": self.name, "horizon": self.horizon, "unit": self.unit}
+        given |= {**self.rates, "data": self.data}
         return {key: value for key, value in given.items() if value is not None}
 
     def extend(self, at: float, horizon: int | float) -> Plan:
@@ -198,7 +213,8 @@ class Plan(Mapping[str, Any]):
             name: map_schedules(knob, lambda s: s.freeze(at, span))
             for name, knob in self.knobs.items()
         }
-        new = self.replace(horizon=new_horizon, **frozen)
+        data = self.data and self.data.map(lambda s: s.freeze(at, span))
+        new = self.replace(horizon=new_horizon, data=data, **frozen)
         self.check_past(new, at)
         return new
 
@@ -252,7 +268,11 @@ class Plan(Mapping[str, Any]):
             for name, knob in self.knobs.items()
             if name not in futures
         }
-        new = self.replace(horizon=length or self.horizon, **{**kept, **futures})
+        data = self.data
+        if data is not None and self.horizon:
+            data = data.map(lambda s: s.freeze(at, span))
+        changed = {**kept, **futures}
+        new = self.replace(horizon=length or self.horizon, data=data, **changed)
         self.check_past(new, at)
         return new
 
@@ -310,6 +330,11 @@ class Plan(Mapping[str, Any]):
             for before, after in zip(mine, theirs, strict=True):
                 if isinstance(before, Schedule) and isinstance(after, Schedule):
                     _same_past(name, before, after, at, self.unit)
+        if self.ready_data is not None and new.ready_data is not None:
+            after_data = new.ready_data.schedules()
+            for name, before in self.ready_data.schedules().items():
+                if name in after_data:
+                    _same_past(f"data.{name}", before, after_data[name], at, self.unit)
 
     # Reading and writing
 
@@ -322,7 +347,8 @@ class Plan(Mapping[str, Any]):
 
     def _plain_fields(self) -> dict[str, Any]:
         """The fields as a plan file holds them, without the unit that goes without saying."""
-        return {k: v for k, v in self._fields().items() if (k, v) != ("unit", "steps")}
+        fields = {k: v for k, v in self._fields().items() if (k, v) != ("unit", "steps")}
+        return fields if self.data is None else fields | {"data": self.data.plain()}
 
     @classmethod
     def from_dict(cls, plain: Any, source: str = "") -> Plan:
@@ -383,6 +409,8 @@ class Plan(Mapping[str, Any]):
         """A hash of what the plan means; its name does not count."""
         digests = {name: knob_digest(knob) for name, knob in self.knobs.items()}
         fields = {key: value for key, value in self._plain_fields().items() if key != "name"}
+        if self.data is not None:
+            fields["data"] = self.data.digest()
         return digest_of([fields, digests])
 
     def __eq__(self, other: object) -> bool:

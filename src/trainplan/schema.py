@@ -7,10 +7,12 @@ import inspect
 import re
 from typing import Any
 
+from trainplan.data_plan import BY, DIFFICULTY, POLICIES, WITHIN
 from trainplan.plan import FIELDS
 from trainplan.schedules import controllers
 from trainplan.schedules.base import RATES
 from trainplan.schedules.durations import UNITS
+from trainplan.schedules.pacings import PACINGS
 from trainplan.schedules.registry import REGISTRY, Entry
 from trainplan.schedules.shapes import SHAPES, Shape
 
@@ -31,6 +33,7 @@ def plan_schema() -> dict[str, Any]:
         "name": {"type": "string", "description": "A name for tables and files."},
         "horizon": {"type": "number", "exclusiveMinimum": 0, "description": "Length of the run."},
         "unit": {"enum": list(UNITS), "description": "What time counts; steps by default."},
+        "data": _data(),
     }
     for field in FIELDS:
         properties.setdefault(field, {"type": "number", "exclusiveMinimum": 0})
@@ -73,6 +76,50 @@ def _definitions() -> dict[str, Any]:
             "anyOf": [{"type": "number"}, {"type": "string", "pattern": "%\\s*$"}],
         },
         "shape": _shapes(),
+    }
+
+
+def _data() -> dict[str, Any]:
+    """What the model sees."""
+    schedule = {"$ref": _REF + "schedule"}
+    share = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": "%\\s*$"}]}
+    arguments = {"start": share, "end": share, "full_at": {"$ref": _REF + "duration"}}
+    named = _closed(arguments | {"power": _NUMBER, "steps": {"type": "integer", "minimum": 2}})
+    pacing = [
+        {"enum": list(PACINGS)},
+        *(_one_key(name, {"anyOf": [named, {"type": "null"}]}) for name in PACINGS),
+        schedule,
+    ]
+    policy = {"enum": list(POLICIES)}
+    repeats = {"type": "integer", "minimum": 1}
+    return {
+        "description": "What the model sees: difficulty and pacing, and mixtures of data sets.",
+        **_closed(
+            {
+                "difficulty": {
+                    "anyOf": [
+                        {"type": "string"},
+                        *(_one_key(name, {"type": "string"}) for name in DIFFICULTY),
+                    ]
+                },
+                "pacing": {"anyOf": pacing},
+                "by": {"enum": list(BY)},
+                "within": {"enum": list(WITHIN)},
+                "hardest_first": {"type": "boolean"},
+                "mixture": {
+                    "type": "object",
+                    "minProperties": 1,
+                    "additionalProperties": schedule,
+                },
+                "exhausted": {
+                    "anyOf": [policy, {"type": "object", "additionalProperties": policy}]
+                },
+                "max_epochs": {
+                    "anyOf": [repeats, {"type": "object", "additionalProperties": repeats}]
+                },
+                "seed": {"type": "integer", "minimum": 0},
+            }
+        ),
     }
 
 

@@ -81,7 +81,17 @@ def sample(plan: Plan, points: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         for i, part in enumerate(parts):
             if isinstance(part, Schedule):
                 columns[f"{name}[{i}]" if len(parts) > 1 else name] = np.asarray(part(times))
-    return times, columns
+    return times, columns | seen(plan, times)
+
+
+def seen(plan: Plan, times: np.ndarray) -> dict[str, np.ndarray]:
+    """What the plan says of the data at some times: the open share, and that of each data set."""
+    data = plan.ready_data
+    if data is None:
+        return {}
+    opened = data.open_share(times)
+    columns = {} if opened is None else {"open": opened}
+    return columns | {f"share {name}": share for name, share in data.shares(times).items()}
 
 
 def value_table(plan: Plan, times: np.ndarray, columns: dict[str, np.ndarray]) -> Table:

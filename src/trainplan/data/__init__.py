@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     )
     from trainplan.data.order import Order
     from trainplan.data.pacings import pacing
+    from trainplan.data.planned import from_plan
     from trainplan.data.quality import QualityOrder, phase_order, quality_order, rate_share
     from trainplan.data.replay import (
         ReplayBatch,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from trainplan.data.streams import Streams
 
 _HOME = {
+    "from_plan": "planned",
     "Joined": "joined",
     "Streams": "streams",
     "Mixture": "mixing",
@@ -136,6 +138,7 @@ __all__ = [
     "controls",
     "describe",
     "exposures",
+    "from_plan",
     "length_difficulty",
     "loss_scorer",
     "mask_rate",

@@ -101,6 +101,10 @@ class Curriculum(Source):
         self._rankings: list[tuple[int, Ranking]] = [(0, self.ranking)]
         self._passes = _Passes()
         self._orders: dict[int, Order] = {}
+        self.stream = 0
+        """Of the seed; a part of a mixture has its own."""
+        self.step_of = self._step_of
+        """The step of a position; in a mixture it depends on the shares."""
 
     def _read(self, pacing: Any) -> Schedule | Feedback:
         if (pacing is None) != (self.within == "sorted"):
@@ -191,14 +195,17 @@ class Curriculum(Source):
         if self.within == "sorted":
             ranks = self._sorted(start + first, last - first)
             return self.ranking.examples[ranks].astype(np.int64)
+        return self.take(start + first, last - first)
+
+    def take(self, position: int, number: int) -> Indices:
+        """The ``number`` examples of the passes from a position on."""
         parts = [np.empty(0, np.int64)]
-        position, number = start + first, last - first
         while number > 0:
             k, begin, opened = self._pass_at(position)
             offset = position - begin
             taken = min(number, opened - offset)
             ranks = self._order(opened).stretch(k, offset, taken)
-            ranking = self._ranking_at(begin // self.global_batch)
+            ranking = self._ranking_at(self.step_of(begin))
             parts.append(ranking.examples[ranks].astype(np.int64))
             position, number = position + taken, number - taken
         return np.concatenate(parts)
@@ -228,13 +235,17 @@ class Curriculum(Source):
             self._passes = _Passes()
         passes = self._passes
         while passes.end <= position:
-            passes.add(self.open_at(passes.end // self.global_batch))
+            passes.add(self.open_at(self.step_of(passes.end)))
         return passes.at(position)
+
+    def _step_of(self, position: int) -> int:
+        """The step in which a position is shown."""
+        return position // self.global_batch
 
     def _order(self, opened: int) -> Order:
         order = self._orders.get(opened)
         if order is None:
-            order = Order(opened, self.seed)
+            order = Order(opened, self.seed, stream=self.stream)
             # Two, as a batch may hold the end of one pass and the start of the next.
             self._orders = {**dict(list(self._orders.items())[-1:]), opened: order}
         return order

@@ -7,11 +7,13 @@ Each data set has its own order, which adding another does not change, and its o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
 from trainplan.data.batches import Indices
+from trainplan.data.curriculum import Curriculum
 from trainplan.data.feedback import Feedback
 from trainplan.data.hashing import hashed, key, stream_of
 from trainplan.data.mixture import Stage, mixture_at
@@ -61,6 +63,10 @@ class Mixture(Source):
             every data set was seen once, then stop [all_exhausted]; ``drop`` it and go on with
             the others [all_exhausted_without_replacement]; ``error``.
         max_epochs: Drop a data set that is repeated so many times, for all or by name.
+        difficulty: One number per example, by name, for data sets that open from easy to hard
+            (see `Curriculum`); they are repeated for ever.
+        pacing: Open share of those over time.
+        hardest_first: Turn their rankings round.
         units_per_step: The schedules' units per step, if they do not count steps.
 
     >>> from trainplan.schedules import linear
@@ -84,6 +90,9 @@ class Mixture(Source):
         exact: bool = True,
         exhausted: Policy | Mapping[str, Policy] = "repeat",
         max_epochs: int | Mapping[str, int] | None = None,
+        difficulty: Mapping[str, Any] | None = None,
+        pacing: Schedule | float | None = None,
+        hardest_first: bool = False,
         units_per_step: float = 1.0,
     ) -> None:
         if not sizes:
@@ -129,6 +138,7 @@ class Mixture(Source):
         self._chunks: dict[int, tuple[Counts, Floats]] = {}
         self._walked: dict[int, Counts] = {0: self._starts[0]}
         self._end: int | None = None
+        self.courses = self._read_courses(difficulty, pacing, hardest_first)
         self._laid: tuple[int, Indices] = (-1, np.empty(0, np.int64))
         if self._finite and self.lag is None:
             self._find_end()
@@ -173,6 +183,52 @@ class Mixture(Source):
             )
         horizon = self.steps * self.units_per_step
         return value.resolve(int(horizon) if float(horizon).is_integer() else horizon)
+
+    def _read_courses(
+        self, difficulty: Mapping[str, Any] | None, pacing: Any, hardest_first: bool
+    ) -> dict[int, Curriculum]:
+        """Curricula by the number of their data set."""
+        given = self._by_name(difficulty or {}, "difficulty", None)
+        courses: dict[int, Curriculum] = {}
+        for k, (name, values) in enumerate(given.items()):
+            if values is None:
+                continue
+            if self.lag is not None or self.exhausted[name] != "repeat" or self.max_epochs[name]:
+                raise PlanError(
+                    "a data set that opens from easy to hard is repeated, in shares that do not "
+                    "depend on what the run reports",
+                    place=f"difficulty.{name}",
+                    value=self.exhausted[name],
+                    remedy="Give exhausted='repeat' and weights that are schedules",
+                )
+            if pacing is None:
+                raise PlanError("a difficulty needs a pacing", place="pacing", value=None)
+            course = Curriculum(
+                values,
+                self._schedule("pacing", pacing),
+                seed=self.seed,
+                least=int(min(self.global_batch, self.sizes[k])),
+                hardest_first=hardest_first,
+                units_per_step=self.units_per_step,
+            )
+            if course.n != self.sizes[k]:
+                raise PlanError(
+                    f"{course.n} difficulties for {self.sizes[k]} examples",
+                    place=f"difficulty.{name}",
+                    value=course.n,
+                )
+            course.stream = stream_of(name)
+            course.step_of = partial(self._step_of, k)
+            courses[k] = course
+        return courses
+
+    def _step_of(self, k: int, cursor: int) -> int:
+        """The step that shows the example of a data set at a cursor."""
+        chunk = 0
+        while self._chunk(chunk)[0][-1][k] <= cursor:
+            chunk += 1
+        inside = np.searchsorted(self._chunk(chunk)[0][:, k], cursor, side="right")
+        return chunk * _CHUNK + int(inside) - 1
 
     def _limits(self) -> Floats:
         """(k,) examples of each data set that may be shown."""
@@ -441,7 +497,8 @@ class Mixture(Source):
         indices = np.empty(labels.size, np.int64)
         for k, order in enumerate(self.orders):
             places = np.flatnonzero(labels == k)
-            indices[places] = self._offsets[k] + order.block(int(cursors[k]), places.size)
+            read = self.courses[k].take if k in self.courses else order.block
+            indices[places] = self._offsets[k] + read(int(cursors[k]), places.size)
         return indices
 
     # State
@@ -478,7 +535,13 @@ class Mixture(Source):
             told = [[stage.length, dict(stage.weights)] for stage in weights]
         else:
             told = [[name, schedule.digest] for name, schedule in weights.items()]
-        return {
+        courses = {
+            "courses": [
+                [self.names[k], course.ranking.digest, course.settings()["pacing"]]
+                for k, course in self.courses.items()
+            ]
+        }
+        return (courses if self.courses else {}) | {
             "source": "mixture",
             "sizes": [list(self.names), self.sizes.tolist()],
             "weights": digest_of(told),

@@ -20,6 +20,8 @@ _NEARLY_ONE: Final = 1e-9
 """A ratio or base this close to 1 has the linear (or cosine) curve as its limit."""
 
 
+_LOST: Final = 1e-16
+"""What is smaller is lost beside 1."""
 _TINY: Final = 1e-300
 """Parameters that are smaller than this, or larger than its inverse, leave the range of floats."""
 
@@ -431,9 +433,12 @@ class Root(Shape):
         if abs(r - 1) < _NEARLY_ONE:
             return v, u
         raised = r**self.power
-        if not raised:
+        if raised < _LOST:
             b = u ** (1 / self.power)
             return 1 - b, b
+        if raised > 1 / _LOST:
+            a = v ** (1 / self.power)
+            return a, 1 - a
         a = m.expm1(m.log1p(v * (raised - 1)) / self.power) / (r - 1)
         return a, m.expm1(m.log1p(u * (1 / raised - 1)) / self.power) / (1 / r - 1)
 
