@@ -186,10 +186,12 @@ def _missing(
 ) -> CurveError:
     there = sorted({name for run in runs for name in run.series})
     shown = ", ".join(there[:40]) + (", ..." if len(there) > 40 else "")
+    notes = [note for run in runs for note in run.notes]
     option = {"loss": "loss=...", "learning rate": "rate=... or plan=..."}[what]
     return CurveError(
         f"no column {asked!r}" if asked else f"no column with a {what}",
         place=runs[0].source if runs else "",
         remedy=f"Columns there are: {shown or 'none'}. Name it with {option}"
-        + ("" if asked else f" (looked for {', '.join(usual[:6])}, ...)"),
+        + ("" if asked else f" (looked for {', '.join(usual[:6])}, ...)")
+        + (f". Note: {'; '.join(notes[:3])}" if notes else ""),
     )
