@@ -69,8 +69,8 @@ def _late(forecast: Forecast) -> list[str]:
         return []
     shares = ", ".join(f"{e.arm} {e.trained / max(e.planned, 1):.0%}" for e in begun)
     return [
-        "The law was fitted to nothing else. When it was asked, this much of the steps that are "
-        f"an arm's own was done: {shares}."
+        "When the law was asked, the others had done this share of the steps that they do not "
+        f"share with a fitted arm: {shares}."
     ]
 
 
