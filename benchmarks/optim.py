@@ -74,6 +74,7 @@ def peer(package: str, name: str, lr: float = 1e-4, **group: Any) -> Callable[[P
 
 
 LOW_RANK = {"update_proj_gap": 200, "proj_type": "std"}
+OTHER_NAMES = {"update_proj_gap": 200, "projection_type": "random"}
 CHANNEL = {"rank": RANK, "scale": 1.0, "scale_type": "channel"}
 TENSOR = {"rank": 1, "scale": 128.0, "scale_type": "tensor"}
 ONE_TENSOR = ("peak", "", 1.0)
@@ -102,7 +103,7 @@ ROWS |= {
         lambda ps: APOLLO(ps, lr=1e-4, rank=RANK, keep_projections=False)
     ),
     "APOLLO of pytorch_optimizer": Row(
-        peer("pytorch_optimizer", "APOLLO", **CHANNEL, **LOW_RANK), needs="pytorch_optimizer"
+        peer("pytorch_optimizer", "APOLLO", **CHANNEL, **OTHER_NAMES), needs="pytorch_optimizer"
     ),
     "APOLLO of apollo-torch": Row(
         peer("apollo_torch", "APOLLOAdamW", proj="random", **CHANNEL, **LOW_RANK),
@@ -122,7 +123,7 @@ ROWS |= {
         ),
     ),
     "Mini of pytorch_optimizer": Row(
-        peer("pytorch_optimizer", "APOLLO", **TENSOR, **LOW_RANK), needs="pytorch_optimizer"
+        peer("pytorch_optimizer", "APOLLO", **TENSOR, **OTHER_NAMES), needs="pytorch_optimizer"
     ),
     "Mini of apollo-torch": Row(
         peer("apollo_torch", "APOLLOAdamW", proj="random", **TENSOR, **LOW_RANK),
