@@ -190,7 +190,7 @@ class Order:
         return keys(_ROUNDS, self.seed, self.stream, epoch)
 
     def _compute(self, epoch: int, offset: int, out: Indices) -> None:
-        out[:] = np.arange(offset, offset + out.size)
+        np.add(_ramp()[: out.size], offset, out=out)
         permute(out, self.n, self._keys(epoch))
 
     def _block_of(self, epoch: int, index: int) -> Indices:
@@ -311,6 +311,12 @@ def _scramble(q: Words, round_key: int, m: np.uint64, h: Words, spare: Words) ->
     np.right_shift(h, _32, out=h)
     np.multiply(h, m, out=h)
     np.right_shift(h, _32, out=h)
+
+
+@lru_cache(maxsize=1)
+def _ramp() -> Indices:
+    """0 to the end of a block; shifted, it is any stretch of offsets."""
+    return np.arange(_BLOCK)
 
 
 _LOCAL = threading.local()
