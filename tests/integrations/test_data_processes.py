@@ -24,7 +24,7 @@ FILE = Path(__file__).parent / "data_processes.py"
 _SPEC = importlib.util.spec_from_file_location("data_processes", FILE)
 script = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(script)
-KINDS = ["shuffle", "curriculum", "mixture"]
+KINDS = ["shuffle", "curriculum", "mixture", "listening"]
 
 
 def start(folder, kind, steps, *, workers, accumulation, pause=0.0, rank=None, port=None):
@@ -49,7 +49,11 @@ def finish(process):
 
 def expected(kind, steps):
     sampler = BatchSampler(script.source(kind), ranks=1, rank=0)
-    return [list(sampler.batch(i)) for i in range(steps)]
+    seen = []
+    for step, batch in zip(range(steps), sampler, strict=False):
+        seen.append(list(batch))
+        script.report(sampler, step, seen[-1])
+    return seen
 
 
 def pair(folder, kind, steps, *, workers, accumulation):

@@ -198,8 +198,10 @@ class Feedback:
 
     def state(self, step: int) -> dict[str, Any]:
         """What to save after ``step`` completed steps: re-drawing later ones repeats them."""
-        base = min(step - 1 - self.lag, self._known)
-        base = max(base, -1)
+        # The decisions to come know at least this much, so that all ranks save the same.
+        while self._known < step - 1 - self.lag and self._known + 1 in self._heard:
+            self._hear(self._known + 1, step)
+        base = max(min(step - 1 - self.lag, self._known), -1)
         if base not in self._after:
             raise PlanError(
                 f"what was known at step {step} is no longer kept",
@@ -230,8 +232,13 @@ class Feedback:
         if not distributed or not distributed.is_available() or not distributed.is_initialized():
             return [mine]
         check = step % self.check_every == 0
-        # Of a step that all ranks have decided by now, however far they have drawn ahead.
-        digest = _digest(self._after.get(max(step - 1 - self.lag, -1), {})) if check else ""
+        digest = ""
+        if check:
+            # The state that decides this step: ranks may have drawn further, or not so far.
+            known = max(step - 1 - self.lag, -1)
+            while self._known < known:
+                self._hear(self._known + 1, step)
+            digest = _digest(self._after[known])
         everyone: list[Any] = [None] * distributed.get_world_size()
         distributed.all_gather_object(everyone, (step, digest, mine))
         if len({(s, d) for s, d, _ in everyone}) > 1:
