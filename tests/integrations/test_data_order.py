@@ -300,3 +300,13 @@ def test_lightning_resumes_exactly(tmp_path, kind, stop, workers):
     fit(seen, stop)
     fit(again, 18, resume=tmp_path / f"step={stop}.ckpt")
     assert seen + again == expected(kind)
+
+
+def test_the_example_of_the_pages_resumes_exactly(tmp_path):
+    import with_data_order as example
+
+    whole = example.fit(tmp_path / "whole")
+    again = example.fit(tmp_path / "again", resume=tmp_path / "whole" / "checkpoint-5")
+    assert all(
+        torch.equal(p, q) for p, q in zip(whole.parameters(), again.parameters(), strict=True)
+    )
