@@ -27,6 +27,7 @@ PARAMETERS = {
         "L0": 2.6, "A": 1.0, "s": 0.45, "B": 0.2, "c3": 1.5, "c4": 40.0, "gamma": 0.5, "p": 0.7,
         "T0": 0.1, "peak": 3e-4,
     },
+    "convex": {"L0": 2.6, "A": 0.2, "B": 100.0},
     "power": {"L0": 2.6, "A": 20.0, "alpha": 0.5},
 }  # fmt: skip
 ALL = sorted(PARAMETERS)
@@ -65,6 +66,11 @@ def naive(law, rates, t, warmup):
             R += law.B * fall * (law.c3 + (S[k] / u) ** -law.s) / (law.c3 + 1) * share
         elif law.kind == "annealing":
             R += law.C * drop * (1 - law.lam ** (t - k + 1)) / (1 - law.lam)
+    if law.kind == "convex":
+        last = np.flatnonzero(rates[: t + 1])[-1]
+        moving = [k for k in range(last) if rates[k] > 0]
+        noise = rates[last] + sum(rates[k] ** 2 / rates[k + 1 : t + 1].sum() for k in moving)
+        return law.L0 + law.A / S[t] + law.B * noise
     if law.kind == "power":
         return law.L0 + law.A * (t + 1.0) ** -law.alpha
     if law.kind == "functional":
@@ -181,7 +187,7 @@ COSINE = long_rates(tp.schedules.cosine(3e-4, warmup=50, end="10%"))
 UNSEEN = long_rates(tp.schedules.wsd(3e-4, warmup=50, decay="30%", shape="linear", end="5%"))
 
 
-@pytest.mark.parametrize("kind", ["annealing", "multi_power", "functional", "power"])
+@pytest.mark.parametrize("kind", ["annealing", "multi_power", "functional", "convex", "power"])
 def test_a_fit_without_priors_recovers_the_law_that_made_the_curves(kind):
     truth = kinds()[kind](**{**PARAMETERS[kind], **({"lam": 0.999} if kind == "annealing" else {})})
     drop = np.concatenate([CONSTANT[:3000], np.full(3000, 6e-5)])
@@ -196,7 +202,7 @@ def enumerate_names(*rates):
     return [(f"curve {i}", r) for i, r in enumerate(rates)]
 
 
-@pytest.mark.parametrize("kind", ["annealing", "multi_power", "functional", "concave"])
+@pytest.mark.parametrize("kind", ["annealing", "multi_power", "functional", "concave", "convex"])
 def test_fits_do_not_depend_on_how_high_the_peak_is(kind):
     truth = law_of("concave")
     values = []

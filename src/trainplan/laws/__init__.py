@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from trainplan.laws.annealing import Annealing
     from trainplan.laws.choosing import Choice, Difference, optimize, rank
     from trainplan.laws.concave import Concave
+    from trainplan.laws.convex import Convex, best_scale, bound_terms
     from trainplan.laws.curves import Curve
     from trainplan.laws.evidence import OutsideEvidenceError
     from trainplan.laws.example_curves import example, example_law
@@ -35,6 +36,7 @@ _HOME = {
     "Annealing": "annealing",
     "Choice": "choosing",
     "Concave": "concave",
+    "Convex": "convex",
     "Curve": "curves",
     "CurveError": "readers.raw",
     "Difference": "choosing",
@@ -51,6 +53,8 @@ _HOME = {
     "RateLaw": "power",
     "ScalingLaw": "scaling",
     "best_gamma": "power",
+    "best_scale": "convex",
+    "bound_terms": "convex",
     "example": "example_curves",
     "example_law": "example_curves",
     "fit": "predictor",
@@ -68,6 +72,7 @@ __all__ = [
     "Annealing",
     "Choice",
     "Concave",
+    "Convex",
     "Curve",
     "CurveError",
     "Difference",
@@ -84,6 +89,8 @@ __all__ = [
     "RateLaw",
     "ScalingLaw",
     "best_gamma",
+    "best_scale",
+    "bound_terms",
     "example",
     "example_law",
     "fit",

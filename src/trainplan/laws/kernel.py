@@ -88,9 +88,34 @@ def _by_exponentials(
     fixed = np.isfinite(speed)
     instant = _instant(view, areas, np.where(fixed, 0.0, weights))
     amount, shift, w = _amounts(view, weights, speed, origin, beta, fixed, areas.size)
-    memory = _memory(view, areas, amount, shift, w, beta)
+    memory = _memory(areas, amount, shift, w, beta)
     values = np.cumsum(total) - memory - instant
     return np.asarray(values[view.at])
+
+
+def inverse_distances(rates: Floats, weights: Floats, at: Ints) -> Floats:
+    """``sum over k < t of w_k / (S(t) - S(k))`` with the sums ``S`` of the rates.
+
+    Args:
+        rates: All above 0; shape (T,).
+        weights: ``w``, none below 0; shape (T,).
+        at: Steps ``t``, shape (n,).
+
+    Returns:
+        Shape (n,); directly, or with a relative error of about 1e-5 if that is faster.
+    """
+    areas = np.cumsum(rates)
+    if at.size * rates.size <= _DIRECT or at.size < 64:
+        out = np.zeros(at.size)
+        for i, t in enumerate(at):
+            out[i] = (weights[:t] / (areas[t] - areas[:t])).sum()
+        return out
+    # Step k acts from k + 1 on, at a distance of at least the rate there.
+    amount, shift = np.zeros(rates.size), np.full(rates.size, -np.inf)
+    amount[1:], shift[1:] = weights[:-1], areas[:-1]
+    size = np.zeros(rates.size)
+    size[1:] = weights[:-1] / rates[1:]
+    return np.asarray(_memory(areas, amount, shift, size, 1.0)[at])
 
 
 def _instant(view: View, areas: Floats, weights: Floats) -> Floats:
@@ -122,9 +147,7 @@ def _amounts(
     return amount, shift, size
 
 
-def _memory(
-    view: View, areas: Floats, amount: Floats, shift: Floats, size: Floats, beta: float
-) -> Floats:
+def _memory(areas: Floats, amount: Floats, shift: Floats, size: Floats, beta: float) -> Floats:
     used = np.flatnonzero(size)
     if not used.size:
         return np.zeros(areas.size)

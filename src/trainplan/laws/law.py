@@ -113,7 +113,7 @@ class Law(ABC):
 
 def kinds() -> Mapping[str, type[Law]]:
     """The laws by name."""
-    for name in ("annealing", "concave", "functional", "multi_power", "steps"):
+    for name in ("annealing", "concave", "convex", "functional", "multi_power", "steps"):
         importlib.import_module(f"trainplan.laws.{name}")
     return _KINDS
 
