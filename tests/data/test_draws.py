@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from trainplan import PlanError
-from trainplan.data import Draws
+from trainplan.data import BatchSampler, Draws, Replacement
 from trainplan.data.draws import alias_table
 
 WEIGHTS = arrays(
@@ -70,3 +70,17 @@ def test_bad_weights_are_named(weights, place):
     with pytest.raises(PlanError) as caught:
         Draws(2, weights=weights)
     assert caught.value.place == place
+
+
+def test_draws_are_a_source_that_resumes():
+    weights = np.arange(50.0)
+    sampler = BatchSampler(Replacement(50, 8, 3, weights=weights, steps=30))
+    whole = [list(batch) for batch in sampler]
+    assert len(whole) == 30
+    assert [x for batch in whole for x in batch] == Draws(50, 3, weights=weights)[:240].tolist()
+    again = BatchSampler(Replacement(50, 8, 3, weights=weights, steps=30))
+    again.load_state_dict(sampler.state_dict(step=17))
+    assert [list(batch) for batch in again] == whole[17:]
+    other = BatchSampler(Replacement(50, 8, 3, weights=weights[::-1], steps=30))
+    with pytest.raises(PlanError, match="weights differs"):
+        other.load_state_dict(sampler.state_dict(step=17))

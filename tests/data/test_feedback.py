@@ -186,3 +186,36 @@ def test_states_of_listening_and_other_orders_are_not_confused():
         BatchSampler(source(1)).load_state_dict(plain.state_dict())
     with pytest.raises(PlanError, match="pacing differs"):
         BatchSampler(source(2)).load_state_dict(listening)
+
+
+def test_a_reader_that_skips_is_not_asked_what_it_saw():
+    whole = BatchSampler(source(1))
+    expected = run(whole, whole, 20)
+    first = BatchSampler(source(1))
+    run(first, first, 8)
+    second = BatchSampler(source(1))
+    second.load_state_dict(first.state_dict(step=8), skipped=True)
+    iterator = iter(second)
+    for _ in range(8):
+        next(iterator)
+    assert run(second, iterator, 20, start=8) == expected[8:]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_loaders_snapshot_lacks_what_was_heard_since_and_is_refused():
+    loaders = pytest.importorskip("torchdata.stateful_dataloader")
+    loader = loaders.StatefulDataLoader(
+        list(range(N)), batch_sampler=BatchSampler(source(4)), num_workers=2
+    )
+    next(iter(loader))
+    again = loaders.StatefulDataLoader(
+        list(range(N)), batch_sampler=BatchSampler(source(4)), num_workers=2
+    )
+    again.load_state_dict(loader.state_dict())
+    with pytest.raises(PlanError, match=r"beside the loader's own state"):
+        iter(again)
+    alone = loaders.StatefulDataLoader(list(range(N)), batch_sampler=BatchSampler(source(4)))
+    next(iter(alone))
+    again = loaders.StatefulDataLoader(list(range(N)), batch_sampler=BatchSampler(source(4)))
+    again.load_state_dict(alone.state_dict())
+    next(iter(again))

@@ -40,6 +40,7 @@ def sampler_of(n=103, size=8, **kwargs):
 WORKERS = [0, 2]
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_a_loader_gives_the_batches_of_the_sampler(workers):
     expected = [list(b) for epoch in range(3) for b in sampler_of_epoch(epoch)]

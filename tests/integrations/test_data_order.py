@@ -310,3 +310,74 @@ def test_the_example_of_the_pages_resumes_exactly(tmp_path):
     assert all(
         torch.equal(p, q) for p, q in zip(whole.parameters(), again.parameters(), strict=True)
     )
+
+
+class Ability:
+    """Opens more the better the mean reward."""
+
+    def __init__(self):
+        self.level = 0.3
+
+    def value(self, t):
+        return self.level
+
+    def observe(self, t, **signals):
+        self.level = min(1.0, self.level + 0.1 * signals["reward"].means.mean())
+
+    def state_dict(self):
+        return {"level": self.level}
+
+    def load_state_dict(self, state):
+        self.level = state["level"]
+
+
+class Reports(transformers.TrainerCallback):
+    """Rewards the examples of the step that has ended."""
+
+    def __init__(self, source, seen):
+        self.source = source
+        self.seen = seen
+
+    def on_step_end(self, args, state, control, **kwargs):
+        examples = self.seen[-1]
+        rewards = [(x % 5) / 4 for x in examples]
+        self.source.pacing.observe(state.global_step - 1, reward=(examples, rewards))
+
+
+def listening(folder, seen, stop=None):
+    source = tp.data.Curriculum(
+        range(N), tp.data.Feedback(Ability(), 1, keys=N), 8, steps=12, within="draw"
+    )
+    args = transformers.TrainingArguments(
+        folder,
+        per_device_train_batch_size=8,
+        max_steps=12,
+        save_steps=1,
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=True,
+    )
+    data = datasets.Dataset.from_dict({"x": list(range(N)), "labels": [0] * N})
+    callbacks = [Reports(source, seen), *([Stopping(stop)] if stop else [])]
+    trainer = transformers.Trainer(Counting(seen), args, train_dataset=data, callbacks=callbacks)
+    tp.transformers.order_data(trainer, source)
+    return trainer
+
+
+@pytest.mark.parametrize("stop", [1, 5, 11])
+def test_an_order_that_listens_resumes_exactly_in_a_trainer(tmp_path, stop):
+    whole, seen, again = [], [], []
+    listening(tmp_path / "whole", whole).train()
+    assert len(whole) == 12
+    listening(tmp_path / "part", seen, stop).train()
+    rest = listening(tmp_path / "part", again)
+    rest.train(resume_from_checkpoint=str(tmp_path / "part" / f"checkpoint-{stop}"))
+    assert seen + again == whole
+
+
+def test_a_trainer_refuses_a_checkpoint_of_another_order(tmp_path):
+    trainer, _ = trainer_of(tmp_path, "curriculum", [], stop=2)
+    trainer.train()
+    other, _ = trainer_of(tmp_path, "mixture", [])
+    with pytest.raises(tp.PlanError, match="state is of another order"):
+        other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))

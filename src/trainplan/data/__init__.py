@@ -58,10 +58,11 @@ if TYPE_CHECKING:
     )
     from trainplan.data.sampler import BatchSampler
     from trainplan.data.scoring import loss_scorer, score
-    from trainplan.data.sources import Shuffle, Source
+    from trainplan.data.sources import Replacement, Shuffle, Source
     from trainplan.data.streams import Streams
 
 _HOME = {
+    "Replacement": "sources",
     "from_plan": "planned",
     "Joined": "joined",
     "Streams": "streams",
@@ -122,6 +123,7 @@ __all__ = [
     "Order",
     "QualityOrder",
     "Ranking",
+    "Replacement",
     "ReplayBatch",
     "ReplayBudget",
     "ReplayMixer",

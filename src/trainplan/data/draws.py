@@ -105,7 +105,7 @@ def alias_table(
 
 def checked_weights(weights: npt.ArrayLike, n: int) -> npt.NDArray[np.float64]:
     """(n,) weights as float64, or an error that names the first bad one."""
-    values = np.asarray(weights, dtype=np.float64)
+    values = np.ascontiguousarray(weights, dtype=np.float64)
     if values.shape != (n,):
         raise PlanError(f"{n} examples need as many weights", place="weights", value=values.shape)
     bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))

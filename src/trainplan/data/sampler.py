@@ -79,6 +79,8 @@ class BatchSampler:
         """Micro-batches that this sampler yields per step."""
         self._drawn = 0
         """Micro-batches handed out since the start of the run."""
+        self._known_from = 0
+        """Micro-batches before this one cannot be read, if the source listens."""
         self._live: _Drawing | None = None
         self._reader = Reader()
 
@@ -116,13 +118,17 @@ class BatchSampler:
     def batch(self, number: int) -> Batch:
         """Micro-batch ``number`` of this sampler, counted from the start of the run."""
         step, part = divmod(count(number, "number", least=0), self.per_step)
-        if not self.source.exists(step):
+        if not self.exists(number):
             raise IndexError(f"the run ends before step {step}")
         size = self.batch_size
         if self.source.size(step) != self.source.global_batch:
             size = self._split(self.source.size(step))
         place = part if self.rank == "all" else part * self.ranks + self.rank
         return Batch(self.source, step, place * size, (place + 1) * size)
+
+    def exists(self, number: int) -> bool:
+        """Whether the run has a micro-batch; what is skipped had it."""
+        return number < self._known_from or self.source.exists(number // self.per_step)
 
     # Where it stands
 
@@ -198,10 +204,17 @@ class BatchSampler:
         if part:
             state["part"] = [part, self.per_step]
         inner = source.state(done)
+        if source.lag is not None and self._reader.ahead and step is None and consumed is None:
+            state["ahead"] = self._reader.ahead
         return state | ({"source": inner} if inner else {})
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any], *, skipped: bool = False) -> None:
         """Go on from `state_dict`, before iterating.
+
+        Args:
+            state: What `state_dict` gave.
+            skipped: The reader begins at the epoch's start and skips what was used, as
+                Transformers does. Batches before the state's step are then handed out unread.
 
         Raises:
             PlanError: If the state is of other data, another seed or another plan; the first
@@ -209,6 +222,13 @@ class BatchSampler:
         """
         source = self.source
         _check_state(source, state)
+        if "ahead" in state:
+            raise PlanError(
+                "the state was taken while drawing ahead, before what it must have heard",
+                place="state.ahead",
+                value=state["ahead"],
+                remedy="Save sampler.state_dict(step=...) beside the loader's own state",
+            )
         step, size = int(state["step"]), int(state["global_batch"])
         done, parts = (int(x) for x in state.get("part", (0, 1)))
         if done * self.per_step % parts:
@@ -230,7 +250,9 @@ class BatchSampler:
                     remedy="Save after whole steps",
                 )
             source.rebase(step, int(state["position"]), size)
-        self._drawn = step * self.per_step + done * self.per_step // parts
+        self._drawn = self._known_from = step * self.per_step + done * self.per_step // parts
+        if skipped:
+            self._drawn = self.epoch * len(self) if source.steps_per_epoch else 0
         self._live = None
 
     def _check_shards(self, reader: Reader) -> None:
@@ -276,7 +298,8 @@ class _Drawing(Iterator[Batch]):
     def __next__(self) -> Batch:
         sampler = self.sampler
         number = sampler._drawn
-        if number == self.stop or not sampler.source.exists(number // sampler.per_step):
+        listens = sampler.source.lag is not None and number >= sampler._known_from
+        if number == self.stop or not sampler.exists(number):
             raise StopIteration
         if sampler._live is not self:
             raise PlanError(
@@ -286,7 +309,7 @@ class _Drawing(Iterator[Batch]):
                 remedy="Give each loader a sampler of its own; begin a new iteration after seek",
             )
         batch = sampler.batch(number)
-        if sampler.source.lag is not None:
+        if listens:
             # What was decided now must not change with what is heard later.
             batch = Batch.of(batch.indices, batch.step, batch.first)
         # The count moves with the last batch of an epoch, not with the request after it: some

@@ -8,12 +8,15 @@ mixtures are others.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from trainplan.data.batches import Indices
+from trainplan.data.draws import Draws
 from trainplan.data.order import Order
 from trainplan.errors import PlanError, nearest
 from trainplan.schedules.values import count
@@ -239,6 +242,44 @@ class Shuffle(Source):
     def __reduce__(self) -> tuple[Any, ...]:
         arguments = (self.n, self.global_batch, self.seed, self.epochs, self.tail)
         return _shuffle, (*arguments, self.order.reshuffle, self._begin)
+
+
+class Replacement(Source):
+    """Independent draws with replacement, by weight if there are weights.
+
+    Args:
+        n: Number of examples, 1 to 2^48.
+        global_batch: Examples of an optimizer step, over all ranks and accumulated micro-batches.
+        seed: 0 to 2^128 - 1.
+        weights: (n,) weight of each example, none below 0; None draws evenly. There is no limit
+            on their number; they cost some thirty bytes per example.
+        steps: Length of the run; None goes on for ever.
+
+    >>> Replacement(3, global_batch=4, weights=[0, 1, 0]).examples(0, 0, 4).tolist()
+    [1, 1, 1, 1]
+    """
+
+    def __init__(
+        self,
+        n: int,
+        global_batch: int,
+        seed: int = 0,
+        *,
+        weights: npt.ArrayLike | None = None,
+        steps: int | None = None,
+    ) -> None:
+        self.draws = Draws(n, seed, weights=weights)
+        self.n, self.seed = self.draws.n, self.draws.seed
+        self.global_batch = count(global_batch, "global_batch")
+        self.steps = None if steps is None else count(steps, "steps")
+
+    def examples(self, step: int, first: int, last: int) -> Indices:
+        return self.draws.block(step * self.global_batch + first, last - first)
+
+    def settings(self) -> dict[str, Any]:
+        weights = self.draws.weights
+        digest = "" if weights is None else hashlib.blake2b(weights.data, digest_size=8).hexdigest()
+        return {"source": "replacement", "weights": digest, "steps": self.steps}
 
 
 def _shuffle(

@@ -21,16 +21,46 @@ transformers = require("transformers", extra="hf")
 _TrainerCallback = transformers.TrainerCallback
 
 
+_KEY = "trainplan_data"
+"""Where the order's state stands in ``trainer_state.json``, under ``stateful_callbacks``."""
+
+
 class OrderCallback(_TrainerCallback):  # type: ignore[misc, valid-type]
-    """Moves a sampler to the epoch that the trainer is in; added by `order_data`."""
+    """Moves a sampler to where the trainer is; added by `order_data`.
+
+    It keeps the order's state in the checkpoint. Orders that listen to the run must have heard a
+    step when it ends: add a callback that reports before you call `order_data`.
+    """
 
     def __init__(self, sampler: BatchSampler) -> None:
         self.sampler = sampler
+        self._state: dict[str, Any] | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Check that the order is the one that the checkpoint was trained with."""
+        self._state = state.stateful_callbacks.get(_KEY) if state.global_step else None
+        if self._state is None and state.global_step and self.sampler.source.lag is not None:
+            raise PlanError(
+                "the checkpoint holds nothing of what the order has heard",
+                place="resume_from_checkpoint",
+                value=state.global_step,
+                remedy="Resume from a checkpoint that was trained with this order",
+            )
+        if self._state is not None:
+            self.sampler.load_state_dict(self._state)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Before the trainer begins to iterate, or to skip."""
+        if self._state is not None:
+            self.sampler.load_state_dict(self._state, skipped=True)
+            self._state = None
+            return
         per_epoch = self.sampler.source.steps_per_epoch
         self.sampler.seek(epoch=state.global_step // per_epoch if per_epoch else 0)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Keep the state for a checkpoint that may be made now."""
+        state.stateful_callbacks[_KEY] = self.sampler.state_dict(step=state.global_step)
 
 
 def order_data(trainer: Any, source: Source) -> BatchSampler:
