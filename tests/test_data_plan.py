@@ -221,3 +221,12 @@ def test_show_draws_what_will_be_seen_when(tmp_path):
         assert column in shown.output
     checked = CliRunner().invoke(app, ["check", str(file)])
     assert "nothing found" in checked.output
+
+
+def test_a_comparison_refuses_what_its_workloads_would_ignore():
+    pytest.importorskip("torch")
+    from trainplan.lab.workload import check_data
+
+    check_data(tp.Plan(lr=0.1))
+    with pytest.raises(tp.PlanError, match="order their own data"):
+        check_data(plan_of(COURSE))

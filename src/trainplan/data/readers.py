@@ -63,6 +63,6 @@ def _look_ahead(caller: Any) -> tuple[int, bool] | None:
         return workers * int(2 if factor is None else factor), stateful
     if module.startswith("accelerate.data_loader") and name.startswith("DataLoader"):
         return 1, False
-    if module.startswith("transformers.trainer") and hasattr(caller, "args"):
+    if any(base.__module__ == "transformers.trainer" for base in type(caller).__mro__):
         return int(getattr(caller.args, "gradient_accumulation_steps", 1)) - 1, False
     return None

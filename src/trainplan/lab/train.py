@@ -25,7 +25,7 @@ from trainplan.lab import checkpoint
 from trainplan.lab.job import SegmentJob
 from trainplan.lab.rewind import Rewind
 from trainplan.lab.store import Outcome, RunDirectoryError, SegmentDirectory, file_digest
-from trainplan.lab.workload import WorkloadSpec, check_knobs, check_task
+from trainplan.lab.workload import WorkloadSpec, check_data, check_knobs, check_task
 from trainplan.plan import Plan
 
 Report = Callable[[int, float], bool]
@@ -86,6 +86,7 @@ class _Loop:
         plan = Plan.from_dict(job.plan)
         torch.manual_seed(job.seed)
         self.task = check_task(workload.build(job.seed), f"workload {spec.path!r}")
+        check_data(plan)
         self.task_knobs = check_knobs(plan.knobs, self.task)
         if len(self.task_knobs) == len(plan.knobs):
             plan = plan.replace(lr=self.task.optimizer.defaults["lr"])  # the optimizer's own, kept

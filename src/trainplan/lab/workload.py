@@ -29,6 +29,8 @@ from trainplan.errors import MissingExtraError, PlanError, nearest
 if TYPE_CHECKING:
     import torch
 
+    from trainplan.plan import Plan
+
 BUILT_IN = {
     "text": "trainplan.lab.text:Text",
     "digits": "trainplan.lab.digits:Digits",
@@ -203,6 +205,22 @@ def check_task(task: Task, place: str) -> Task:
             remedy="See trainplan.lab.Task for what a task has",
         )
     return task
+
+
+def check_data(plan: Plan) -> None:
+    """Refuse to ignore what a plan says of the data: workloads bring and order their own.
+
+    Raises:
+        PlanError: If the plan has ``data``.
+    """
+    if plan.data is not None:
+        raise PlanError(
+            "workloads order their own data",
+            place="data",
+            value=plan.data.plain(),
+            remedy="Leave it out, or compare orders in a workload of your own that builds them "
+            "with trainplan.data",
+        )
 
 
 def check_knobs(names: Collection[str], task: Task) -> tuple[str, ...]:
