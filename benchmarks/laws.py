@@ -1,6 +1,6 @@
 """Predict measured loss curves that the laws were not fitted to: accuracy, choice, bands, speed.
 
-    python benchmarks/laws.py CURVES [--calibrate]
+    python benchmarks/laws.py CURVES [--calibrate] [--coverage]
 
 CURVES is a directory that holds, at any depth, folders ``csv_25``, ``csv_100``, ``csv_400`` of
 thu-yao-01-luo/MultiPowerLaw (columns step, lr, loss) and a folder ``124m`` (and, to calibrate,
@@ -8,7 +8,8 @@ thu-yao-01-luo/MultiPowerLaw (columns step, lr, loss) and a folder ``124m`` (and
 Each model is fitted on a constant and a cosine curve; every other curve in its folder is predicted.
 The same settings serve all models. ``--calibrate`` shows what the constants of
 ``trainplan.laws.predictor`` and the priors of the concave law come from: curves that are in no row
-of the tables.
+of the tables. ``--coverage`` chooses the model error of the bands on all models but one and
+measures how many points of that one the 80 % bands hold, for fits to two curves and to one.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ from trainplan.laws.curves import Curve
 from trainplan.laws.evidence import Evidence
 from trainplan.laws.fitting import fit_law
 from trainplan.laws.law import Prior
-from trainplan.laws.predictor import Predictor
+from trainplan.laws.predictor import MODEL_ERROR, MODEL_ERROR_ALONE, Predictor
 from trainplan.laws.views import view_of
 
-KINDS = ("power", "annealing", "multi_power", "functional", "concave", "auto")
+KINDS = ("power", "annealing", "multi_power", "functional", "convex", "concave", "auto")
 PUBLISHED = {  # MAE, worst point in %, mean final error; the best of the published laws
     "25M": (0.0044, 0.68, 0.0042),
     "100M": (0.0058, 1.05, 0.0051),
@@ -230,6 +231,11 @@ def choosing(found: list[Task], predictors: dict[str, Predictor]) -> None:
             )
             gains += _gains(predictors[task.name], here, measured, total)
     inside = np.mean([low <= g <= high for g, _, low, high in gains])
+    unsaid = [
+        (g, p, low, high)
+        for g, p, low, high in gains
+        if not (low <= g <= high) and not 1 / 1.3 <= p / g <= 1.3
+    ]
     known = [(g, p) for g, p, low, high in gains if low > 0 or high < 0]
     factor = [max(p / g, g / p) if p * g > 0 else np.inf for g, p in known]
     print(
@@ -237,6 +243,9 @@ def choosing(found: list[Task], predictors: dict[str, Predictor]) -> None:
         f"{len(known)} bands exclude zero, there the gain is off by a factor of "
         f"{np.median(factor):.2f} (median), {max(factor):.2f} (most)"
     )
+    print(f"off by more than a factor of 1.3 and outside the band: {len(unsaid)} of {len(gains)}")
+    for g, p, low, high in unsaid:
+        print(f"  measured {g:+.4f}, predicted {p:+.4f} ({low:+.4f} to {high:+.4f})")
 
 
 def _gains(predictor, here, measured, total):
@@ -327,6 +336,68 @@ def calibrate(root: Path) -> None:
             )
 
 
+@dataclass
+class Ahead:
+    """A prediction of a curve that was not fitted: relative errors, and what is known of them."""
+
+    wrong: np.ndarray
+    spread: np.ndarray
+    noise: float
+
+    def held(self, model_error: float) -> float:
+        """The share of points in the 80 % band."""
+        sigma = np.sqrt(self.spread**2 + model_error**2 + self.noise**2)
+        return float((np.abs(self.wrong) < 1.2816 * sigma).mean())
+
+
+def predictions(given: list[Curve], unseen: list[Curve]) -> list[Ahead]:
+    predictor, made = laws.fit("auto", given), []
+    for curve in unseen:
+        loss, spread = predictor._mix(predictor._each(curve.rates, curve.steps))
+        made.append(Ahead((loss - curve.loss) / loss, spread / loss, predictor.noise))
+    return made
+
+
+def coverage(found: list[Task]) -> None:
+    """Coverage of the bands on a model that had no part in choosing their width."""
+    for title, constant, made in (
+        ("two curves", MODEL_ERROR, {t.name: predictions(t.given, t.unseen) for t in found}),
+        ("one curve", MODEL_ERROR_ALONE, {t.name: from_one(t) for t in found}),
+    ):
+        print(f"\n80 % bands after a fit to {title}, their model error chosen on the other models")
+        for name, own in made.items():
+            size = name.split()[0]  # both peaks of a size are left out together
+            others = [ahead for n, ahead in made.items() if n.split()[0] != size]
+            chosen = width_for(others, 0.8)
+            shares = [a.held(chosen) for a in own]
+            shipped = np.mean([a.held(constant) for a in own])
+            print(
+                f"{name:10} model error {chosen:.4f}: {100 * np.mean(shares):3.0f} % of the points "
+                f"of {len(own)} curves ({100 * min(shares):.0f} to {100 * max(shares):.0f}); "
+                f"with the {constant} of the package {100 * shipped:.0f} %"
+            )
+        pooled = width_for(list(made.values()), 0.8)
+        print(f"all models: {pooled:.4f} would hold 80 %")
+
+
+def from_one(task: Task) -> list[Ahead]:
+    """Fits to each decaying curve alone, of schedules no longer than it."""
+    curves = task.given + task.unseen
+    falling = [c for c in curves if c.rates[c.warmup :].min() < 0.9 * c.peak]
+    return [
+        ahead
+        for c in falling
+        for ahead in predictions([c], [o for o in curves if o is not c and o.last <= c.last])
+    ]
+
+
+def width_for(groups: list[list[Ahead]], share: float) -> float:
+    """The model error whose bands hold a share of the points, each model counting alike."""
+    grid = np.geomspace(1e-4, 5e-2, 200)
+    held = [np.mean([np.mean([a.held(x) for a in group]) for group in groups]) for x in grid]
+    return float(grid[int(np.searchsorted(held, share))]) if held[-1] >= share else grid[-1]
+
+
 def calibration_sets(root: Path) -> dict[str, list[Curve]]:
     folder = next(root.rglob("210m"))
     transfer = next(root.rglob("horizon_transfer"))
@@ -352,6 +423,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("curves", type=Path)
     parser.add_argument("--calibrate", action="store_true")
+    parser.add_argument("--coverage", action="store_true")
     options = parser.parse_args()
     found = tasks(options.curves)
     if not found:
@@ -362,6 +434,8 @@ def main() -> int:
     predictors = accuracy(found)
     choosing(found, predictors)
     speed(found)
+    if options.coverage:
+        coverage(found)
     if options.calibrate:
         calibrate(options.curves)
     return 0

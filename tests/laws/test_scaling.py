@@ -11,6 +11,7 @@ from trainplan import PlanError
 from trainplan.laws import (
     RateLaw,
     ScalingLaw,
+    batch_exponent,
     best_gamma,
     fit_rate_law,
     fit_scaling_law,
@@ -88,6 +89,14 @@ def test_a_rate_law_is_found_again(a, b):
     tokens = np.geomspace(1e9, 1e12, 5)
     found = fit_rate_law(tokens, RateLaw(a, b).gamma(tokens))
     assert (found.a, found.b) == pytest.approx((a, b), rel=1e-6)
+
+
+@given(st.floats(-1, 2), st.floats(1e-5, 1))
+def test_the_batch_exponent_is_the_slope_of_the_logarithms(power, scale):
+    batches = np.array([16, 32, 128, 512])
+    assert batch_exponent(batches, scale * batches**power) == pytest.approx(power, abs=1e-9)
+    with pytest.raises(PlanError, match="two batch sizes"):
+        batch_exponent([16, 16], [scale, scale])
 
 
 def test_the_rate_is_linear_in_the_batch_and_falls_with_tokens():

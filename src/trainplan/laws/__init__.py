@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from trainplan.laws.loading import load
     from trainplan.laws.multi_power import MultiPower
     from trainplan.laws.order import OrderEstimator, OrderRecorder
-    from trainplan.laws.power import RateLaw, best_gamma, fit_rate_law
+    from trainplan.laws.power import RateLaw, batch_exponent, best_gamma, fit_rate_law
     from trainplan.laws.predictor import Prediction, Predictor, fit
     from trainplan.laws.readers.raw import CurveError
     from trainplan.laws.scaling import ScalingLaw, fit_scaling_law, optimal_batch, trunk_cost
@@ -52,6 +52,7 @@ _HOME = {
     "Predictor": "predictor",
     "RateLaw": "power",
     "ScalingLaw": "scaling",
+    "batch_exponent": "power",
     "best_gamma": "power",
     "best_scale": "convex",
     "bound_terms": "convex",
@@ -88,6 +89,7 @@ __all__ = [
     "Predictor",
     "RateLaw",
     "ScalingLaw",
+    "batch_exponent",
     "best_gamma",
     "best_scale",
     "bound_terms",

@@ -123,6 +123,29 @@ def best_gamma(
     return float((eta[loss[kept].argmin(axis=1)] / size[kept]).mean())
 
 
+def batch_exponent(batches: npt.ArrayLike, rates: npt.ArrayLike) -> float:
+    """The power of the batch size that the best rates of one length follow.
+
+    The law takes it to be 1. Where a sweep says otherwise (1/2 is usual for Adam with small
+    batches), the law carries over to other lengths but not to other batch sizes.
+
+    Args:
+        batches: (n,) batch sizes, two different ones at least.
+        rates: (n,) the best rate of each.
+
+    >>> round(batch_exponent([16, 64], [1e-3, 2e-3]), 6)
+    0.5
+    """
+    x, y = np.log(_positive(batches, "batches")), np.log(_positive(rates, "rates"))
+    if x.ndim != 1 or x.shape != y.shape or np.unique(x).size < 2:
+        raise PlanError(
+            "needs one rate for each of two batch sizes or more",
+            place="rates",
+            value=f"shapes {x.shape} and {y.shape}",
+        )
+    return float(((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum())
+
+
 def _positive(values: npt.ArrayLike, place: str) -> FloatArray:
     x = np.asarray(values, dtype=np.float64)
     if not (np.isfinite(x) & (x > 0)).all():
