@@ -271,3 +271,19 @@ def test_temperature_flattens():
 def test_mistakes_are_named(make, words):
     with pytest.raises(PlanError, match=words):
         make()
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("policy", ["repeat", "stop", "cover", "drop"])
+def test_every_step_of_a_run_is_resumed_under_every_policy(policy, exact):
+    def make():
+        sizes, even = {"a": 30, "b": 100}, {"a": 1.0, "b": s.linear(1.0, 2.0, duration=9)}
+        source = Mixture(sizes, even, 8, seed=1, exhausted=policy, exact=exact, steps=30)
+        return BatchSampler(source, ranks=1, rank=0)
+
+    whole = make()
+    expected = [list(batch) for batch in whole]
+    for step in range(len(expected) + 1):
+        again = make()
+        again.load_state_dict(json.loads(json.dumps(whole.state_dict(step=step))))
+        assert [list(batch) for batch in again] == expected[step:]
