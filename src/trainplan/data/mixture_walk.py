@@ -18,6 +18,7 @@ from trainplan.data.quotas import (
     Counts,
     Floats,
     capped_counts,
+    drawn_counts,
     labels_at,
     quota_counts,
     turns,
@@ -29,6 +30,8 @@ from trainplan.schedules.values import count
 Policy = Literal["repeat", "stop", "cover", "drop", "error"]
 POLICIES = ("repeat", "stop", "cover", "drop", "error")
 _CHUNK = 1024
+_BLOCK = 1 << 16
+"""So many places are drawn for at once, to stay in the processor's cache."""
 _LONGEST = 1 << 22
 """So many steps are gone through at most to find the end of a run."""
 
@@ -226,9 +229,11 @@ class Walk:
         if self.exact:
             return quota_counts(self.global_batch, weights, turns(self.seed, steps))
         counts = np.empty(weights.shape, np.int64)
-        for i, step in enumerate(steps.tolist()):
-            labels = labels_at(self._bits(step), weights[i])
-            counts[i] = np.bincount(labels, minlength=len(self.names))
+        some = max(_BLOCK // self.global_batch, 1)
+        for i in range(0, len(steps), some):
+            counts[i : i + some] = drawn_counts(
+                self.seed, steps[i : i + some], self.global_batch, weights[i : i + some]
+            )
         return counts
 
     def _bits(self, step: int) -> Any:

@@ -61,10 +61,16 @@ def quota_counts(size: int, weights: Floats, offsets: Floats) -> Counts:
     return np.diff(edges, axis=1, prepend=0)
 
 
-def drawn_labels(seed: int, first: int, number: int, weights: Floats) -> Counts:
-    """(number,) independent draws of a domain for the positions from ``first`` on."""
-    positions = np.arange(first, first + number, dtype=np.uint64)
-    return labels_at(hashed(positions, key(seed, CHOICE)), weights)
+def drawn_counts(seed: int, steps: Counts, size: int, weights: Floats) -> Counts:
+    """(t, k) how often each domain is drawn in each step, if every place is drawn by itself.
+
+    The same draws as those of `labels_at`, counted.
+    """
+    positions = (steps[:, None] * size + np.arange(size)).astype(np.uint64)
+    coins = (hashed(positions, key(seed, CHOICE)) >> np.uint64(11)) * _UNIT
+    edges = cumulative(weights)
+    below = [(coins < edges[:, k, None]).sum(axis=1) for k in range(weights.shape[1])]
+    return np.diff(np.stack(below, axis=1), axis=1, prepend=0)
 
 
 def labels_at(bits: npt.NDArray[np.uint64], weights: Floats) -> Counts:
