@@ -18,7 +18,7 @@ import pytest
 pytest.importorskip("torch")
 
 
-from trainplan.data import BatchSampler
+from trainplan.data import BatchSampler, Shuffle
 
 FILE = Path(__file__).parent / "data_processes.py"
 _SPEC = importlib.util.spec_from_file_location("data_processes", FILE)
@@ -107,3 +107,42 @@ def test_a_run_that_is_killed_again_and_again_sees_what_it_would_have_seen(tmp_p
     finish(start(tmp_path, "mixture", steps, workers=2, accumulation=2))
     seen = json.loads((tmp_path / "rank-0.json").read_text())["seen"]
     assert [[x for part in step for x in part] for step in seen] == expected("mixture", steps)
+
+
+def trainers(folder, name, stop, resume, workers, accumulation):
+    """Two ranks of a Trainer; what each was shown."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "WORLD_SIZE": "2"}
+    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    files = [folder / f"{name}-{rank}.json" for rank in range(2)]
+    running = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                str(FILE.parent / "trainer_process.py"),
+                *map(str, (folder / "run", files[rank], stop, resume, workers, accumulation)),
+            ],
+            env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for process in running:
+        finish(process)
+    return [json.loads(file.read_text()) for file in files]
+
+
+def test_a_trainer_on_two_ranks_resumes_in_a_later_epoch_with_other_micro_batches(tmp_path):
+    pytest.importorskip("transformers")
+    pytest.importorskip("datasets")
+    before = trainers(tmp_path, "before", 8, "", workers=2, accumulation=2)
+    checkpoint = tmp_path / "run" / "checkpoint-8"
+    after = trainers(tmp_path, "after", 0, checkpoint, workers=0, accumulation=1)
+    seen = [[x for a in range(2) for r in range(2) for x in before[r][2 * t + a]] for t in range(8)]
+    seen += [after[0][t] + after[1][t] for t in range(10)]
+    sampler = BatchSampler(Shuffle(50, 8, seed=1, epochs=3), ranks=1, rank=0)
+    assert seen == [list(sampler.batch(i)) for i in range(18)]
