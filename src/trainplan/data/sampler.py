@@ -46,10 +46,10 @@ class BatchSampler:
     >>> from trainplan.data import Shuffle
     >>> sampler = BatchSampler(Shuffle(10, global_batch=4, epochs=1), ranks=2, rank=1)
     >>> [list(batch) for batch in sampler]
-    [[9, 0], [6, 1]]
+    [[9, 0], [2, 1]]
     >>> sampler.seek(step=1)
     >>> [list(batch) for batch in sampler], sampler.state_dict()["position"]
-    ([[6, 1]], 8)
+    ([[2, 1]], 8)
     """
 
     drop_last = False
