@@ -12,6 +12,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ sys.path[:0] = [path for path in (str(HERE), str(HERE.parent / "src")) if path n
 
 from golden_adapters import LATER  # noqa: E402
 
-Adapter = Callable[[dict[str, Any]], dict[str, Any]]
+Adapter = Callable[..., dict[str, Any]]
+"""From inputs to outputs; one that has an argument ``case`` is told the case's name as well."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ def check_file(path: Path) -> Iterator[Outcome]:
 def check_case(label: str, adapter: Adapter, case: dict[str, Any]) -> Outcome:
     """Evaluate one case."""
     try:
-        got = adapter(case["inputs"])
+        named = {"case": case["name"]} if "case" in signature(adapter).parameters else {}
+        got = adapter(case["inputs"], **named)
     except Exception as error:  # noqa: BLE001 - one broken case must not hide the others
         return Outcome(label, "failed", f"{type(error).__name__}: {error}")
     for key, expected in case["outputs"].items():

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from trainplan._version import __version__
 
 if TYPE_CHECKING:
-    from trainplan import data, lab, laws, models, optim, papers, schedules
+    from trainplan import continual, data, lab, laws, models, optim, papers, schedules
     from trainplan.errors import MissingExtraError, PlanError
     from trainplan.integrations import (
         accelerate,
@@ -45,6 +45,7 @@ _HOME = {
 }
 _ROOMS = {
     "accelerate": "trainplan.integrations.accelerate",
+    "continual": "trainplan.continual",
     "data": "trainplan.data",
     "keras": "trainplan.integrations.keras",
     "lab": "trainplan.lab",
@@ -70,6 +71,7 @@ __all__ = [
     "__version__",
     "accelerate",
     "check",
+    "continual",
     "data",
     "keras",
     "lab",

@@ -16,19 +16,24 @@ if TYPE_CHECKING:
     from trainplan.optim.apollo import APOLLO, APOLLOMini
     from trainplan.optim.apollo_settings import split_params
     from trainplan.optim.averaging import CheckpointAverager, averaging_weights
+    from trainplan.optim.dynamic_sparse import DynamicSparse
     from trainplan.optim.oscillation import (
         OscillationMonitor,
         oscillation_threshold,
         sharpness,
         strong_feature_multiplier,
     )
+    from trainplan.optim.sparse_density import draw_masks, layer_densities
 
 _HOME = {
     "APOLLO": "apollo",
     "APOLLOMini": "apollo",
     "CheckpointAverager": "averaging",
+    "DynamicSparse": "dynamic_sparse",
     "OscillationMonitor": "oscillation",
     "averaging_weights": "averaging",
+    "draw_masks": "sparse_density",
+    "layer_densities": "sparse_density",
     "oscillation_threshold": "oscillation",
     "sharpness": "oscillation",
     "split_params": "apollo_settings",
@@ -39,8 +44,11 @@ __all__ = [
     "APOLLO",
     "APOLLOMini",
     "CheckpointAverager",
+    "DynamicSparse",
     "OscillationMonitor",
     "averaging_weights",
+    "draw_masks",
+    "layer_densities",
     "oscillation_threshold",
     "sharpness",
     "split_params",

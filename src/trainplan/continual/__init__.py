@@ -1,0 +1,34 @@
+"""Learning one thing after another without forgetting the first.
+
+    found = tp.continual.transfer(accuracies)          # [i, j]: task j after learning task i
+    found.average_backward                             # below zero: something was forgotten
+
+Names load when they are first touched.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainplan.continual.transfer import Transfer, transfer
+
+_HOME = {
+    "Transfer": "transfer",
+    "transfer": "transfer",
+}
+
+__all__ = ["Transfer", "transfer"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
