@@ -161,7 +161,8 @@ class DynamicSparse:
             remedy = "Call end() first" if self.task is not None else "Give it another name"
             raise PlanError("cannot begin", place="task", value=task, remedy=remedy)
         self.length = count(steps, "steps", least=0)
-        self.drop_fraction.begin(self.length)
+        if self.every:
+            self.drop_fraction.begin(self.length)
         weights = {name: layer.store for name, layer in self.layers.items()}
         if self._init == "magnitude":
             share = next(iter(self.densities.values()))
@@ -305,7 +306,8 @@ class DynamicSparse:
         """
         load_sparse(self, state)
         self._masked = False
-        self.drop_fraction.begin(self.length)
+        if self.every and self.task is not None:
+            self.drop_fraction.begin(self.length)
 
     def _save(self, optimizer: Any, state: dict[str, Any]) -> None:
         state[KEY] = self.state_dict()
