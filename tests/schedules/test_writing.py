@@ -14,6 +14,7 @@ from strategies import HORIZONS, SHORT_FORMS, schedules
 from trainplan import schedules as ts
 from trainplan.errors import PlanError
 from trainplan.schedules import Schedule, from_dict
+from trainplan.schedules.shapes import Linear
 
 
 @given(schedules)
@@ -138,3 +139,11 @@ def test_errors_name_the_place(plain: object, place: str, message: str) -> None:
     with pytest.raises(PlanError, match=message) as caught:
         from_dict(plain)
     assert caught.value.place == place
+
+
+@pytest.mark.parametrize("shape", [{"polynomial": 2}, {"polynomial": {"power": 2.0}}])
+def test_a_shape_is_the_same_however_it_is_written(shape: dict[str, object]) -> None:
+    written, built = (ts.wsd(1.0, decay="10%", shape=s) for s in (shape, ts.Polynomial(2)))
+    assert written == built
+    assert written.digest == built.digest
+    assert ts.wsd(1.0, shape=Linear()).digest == ts.wsd(1.0, shape="linear").digest

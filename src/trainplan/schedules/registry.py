@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property, wraps
 from typing import Any, ParamSpec
 
-from trainplan.errors import PlanError, nearest
+from trainplan.errors import PlanError, located, nearest
 from trainplan.schedules.base import Schedule
 from trainplan.schedules.curves import Curve
 from trainplan.schedules.durations import LARGEST, Duration, Span
@@ -100,7 +100,11 @@ class Named(Schedule):
 
     def __init__(self, name: str, arguments: dict[str, Any]) -> None:
         self.name = name
-        self.arguments = {key: _normal(value) for key, value in arguments.items()}
+        parameters = REGISTRY[name].parameters
+        self.arguments = {
+            key: _normal(_shape(value) if parameters[key].annotation == "ShapeLike" else value)
+            for key, value in arguments.items()
+        }
         self.body = REGISTRY[name].build(**self.arguments)
 
     def compile(self, span: Span) -> Curve:
@@ -162,11 +166,24 @@ def _normal(value: Any) -> Any:
     """One form for equal arguments: tuples for lists and arrays, whole floats as integers."""
     if isinstance(value, (list, tuple)):
         return tuple(_normal(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _normal(item) for key, item in value.items()}
     if hasattr(value, "tolist"):
         return _normal(value.tolist())
     if isinstance(value, float) and value.is_integer() and abs(value) < LARGEST:
         return int(value)
     return value
+
+
+def _shape(value: Any) -> Any:
+    """One form for equal shapes; a name stays a name, and a function a function."""
+    from trainplan.schedules.shapes import Custom, parse_shape
+
+    shape = located("shape", parse_shape, value)
+    if isinstance(shape, Custom):
+        return value
+    plain = _normal(shape.plain())
+    return plain if isinstance(plain, str) else parse_shape(plain)
 
 
 def _plain(value: Any) -> Any:

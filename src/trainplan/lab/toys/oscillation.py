@@ -77,11 +77,6 @@ def strong_recursion(start: float, c: float, steps: int) -> FloatArray:
     return values
 
 
-def multiplier(eta: float, m: int, strength: float) -> float:
-    """What a small deviation from F = 1 is multiplied by in one step: 1 - 4 eta |u|^2 / m."""
-    return 1 - 4 * eta * strength**2 / m
-
-
 @dataclass(frozen=True)
 class TwoFeatures:
     """A data set: every sample has the weak feature, most have the strong one, the rest noise.
