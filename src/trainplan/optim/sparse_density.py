@@ -133,7 +133,7 @@ def largest_weights(weights: Mapping[str, Tensor], density: float) -> dict[str, 
     sizes = torch.cat([weight.detach().abs().flatten() for weight in weights.values()])
     kept = torch.zeros(len(sizes), dtype=torch.bool, device=sizes.device)
     kept[sizes.topk(math.ceil(density * len(sizes))).indices] = True
-    parts = kept.split([weight.numel() for weight in weights.values()])
+    parts = torch.split(kept, [weight.numel() for weight in weights.values()])
     return {
         name: part.view(weight.shape).to(weight.device)
         for (name, weight), part in zip(weights.items(), parts, strict=True)
