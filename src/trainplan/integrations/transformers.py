@@ -18,7 +18,7 @@ from trainplan import lint
 from trainplan._extras import require
 from trainplan.errors import PlanError, nearest
 from trainplan.integrations.counts import counts_updates, time_after
-from trainplan.integrations.hf_data import order_data as order_data
+from trainplan.integrations.hf_data import order_data as order_data  # noqa: PLC0414  (exported)
 from trainplan.integrations.hf_groups import number, settle_common, settle_decay
 from trainplan.integrations.hf_lint import check, check_length, report
 from trainplan.integrations.resuming import recall, remember

@@ -28,7 +28,7 @@ from typing import Any
 from trainplan._extras import require
 from trainplan.errors import PlanError
 from trainplan.integrations import transformers as hf
-from trainplan.integrations.hf_data import order_data as order_data
+from trainplan.integrations.hf_data import order_data as order_data  # noqa: PLC0414  (exported)
 from trainplan.integrations.hf_lint import by_steps
 from trainplan.integrations.torch import torch
 from trainplan.knobs import Value
