@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from trainplan._extras import require
 
 if TYPE_CHECKING:
+    from trainplan.data.age_schedule import AgeSchedule
     from trainplan.data.batches import Batch
     from trainplan.data.collators import WholeWordCollator
     from trainplan.data.curriculum import Curriculum
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from trainplan.data.pacings import pacing
     from trainplan.data.planned import from_plan
     from trainplan.data.quality import QualityOrder, phase_order, quality_order, rate_share
+    from trainplan.data.rehearsal import Rehearsal
     from trainplan.data.replay import (
         ReplayBatch,
         ReplayBudget,
@@ -56,12 +58,17 @@ if TYPE_CHECKING:
         replay_budget,
         replay_counts,
     )
+    from trainplan.data.reservoir import BalancedReservoir, Reservoir
     from trainplan.data.sampler import BatchSampler
     from trainplan.data.scoring import loss_scorer, score
     from trainplan.data.sources import Replacement, Shuffle, Source
     from trainplan.data.streams import Streams
 
 _HOME = {
+    "AgeSchedule": "age_schedule",
+    "BalancedReservoir": "reservoir",
+    "Rehearsal": "rehearsal",
+    "Reservoir": "reservoir",
     "Replacement": "sources",
     "from_plan": "planned",
     "Joined": "joined",
@@ -112,6 +119,8 @@ _HOME = {
 }
 
 __all__ = [
+    "AgeSchedule",
+    "BalancedReservoir",
     "Batch",
     "BatchSampler",
     "Curriculum",
@@ -123,10 +132,12 @@ __all__ = [
     "Order",
     "QualityOrder",
     "Ranking",
+    "Rehearsal",
     "Replacement",
     "ReplayBatch",
     "ReplayBudget",
     "ReplayMixer",
+    "Reservoir",
     "Selection",
     "Shuffle",
     "Source",
