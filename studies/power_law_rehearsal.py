@@ -155,7 +155,7 @@ STUDY = Study(
     shown=["accuracy", "when new", "first task", "backward", "old examples"],
     budget="10 phases of 1200 examples; on top of them 600 old ones in each phase but the first",
     quick={"per_phase": 300},
-    note="Exponents are fixed beforehand (1, and 0.7 for exponential), not tuned; rates are tuned "
-    "on the mean accuracy. The examples until 70 % count the whole phase where that is not reached. Old data are "
-    "assumed to come back by themselves: how many were seen is shown.",
+    note="Exponents are fixed beforehand (1, and 0.7 for exponential), not tuned; rates are "
+    "tuned on the mean accuracy. The examples until 70 % count the whole phase where that is not "
+    "reached. Old data are assumed to come back by themselves: how many were seen is shown.",
 )
