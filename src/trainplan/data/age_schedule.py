@@ -77,7 +77,7 @@ class AgeSchedule:
                 raise PlanError("weights are not below 0 and finite", place="kind", value=found)
             return found
         if self.kind == "power":
-            return a**-self.b
+            return np.asarray(a**-self.b)
         if self.kind == "exponential":
             return np.asarray(np.exp(-self.b * (a - 1)))
         return np.ones_like(a) if self.kind == "uniform" else (a == 1).astype(np.float64)

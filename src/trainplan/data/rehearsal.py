@@ -150,7 +150,7 @@ class Rehearsal(Source):
 
     def seen(self) -> Counts:
         """(phases,) old examples shown in each phase: the price of not forgetting."""
-        return self.table.sum(axis=1) - np.diagonal(self.table)
+        return np.asarray(self.table.sum(axis=1) - np.diagonal(self.table))
 
     def examples(self, step: int, first: int, last: int) -> Indices:
         """Examples at the places ``first`` to before ``last`` of a step's global batch."""
