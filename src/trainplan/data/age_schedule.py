@@ -77,7 +77,8 @@ class AgeSchedule:
                 raise PlanError("weights are not below 0 and finite", place="kind", value=found)
             return found
         if self.kind == "power":
-            return np.asarray(a**-self.b)
+            falling: Floats = np.power(a, -self.b)
+            return falling
         if self.kind == "exponential":
             return np.asarray(np.exp(-self.b * (a - 1)))
         return np.ones_like(a) if self.kind == "uniform" else (a == 1).astype(np.float64)
@@ -93,7 +94,8 @@ class AgeSchedule:
         found = self.at(np.arange(k, 0, -1) if ages is None else ages)
         if not found.sum() > 0:
             raise PlanError("no task has a weight above 0", place="kind", value=self.kind)
-        return found / found.sum()
+        shares: Floats = found / found.sum()
+        return shares
 
     def quotas(self, n: int, phase: int, ages: Any = None) -> Counts:
         """(k,) examples of each task in a phase of n: largest remainders, ties to the newer task.
