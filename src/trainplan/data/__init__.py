@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from trainplan.data.draws import Draws
     from trainplan.data.exposure import Exposure, describe, exposures
     from trainplan.data.feedback import Feedback, Tally
+    from trainplan.data.horizon_curriculum import HorizonCurriculum
     from trainplan.data.joined import Joined
     from trainplan.data.masking import (
         Selection,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         replace_words,
         select_words,
     )
+    from trainplan.data.memory_tasks import MemoryStream, MemoryTask, delayed_match, parity
     from trainplan.data.mixing import Mixture, temperature_weights
     from trainplan.data.mixture import (
         Stage,
@@ -71,7 +73,12 @@ _HOME = {
     "Reservoir": "reservoir",
     "Replacement": "sources",
     "from_plan": "planned",
+    "HorizonCurriculum": "horizon_curriculum",
     "Joined": "joined",
+    "MemoryStream": "memory_tasks",
+    "MemoryTask": "memory_tasks",
+    "delayed_match": "memory_tasks",
+    "parity": "memory_tasks",
     "Streams": "streams",
     "Mixture": "mixing",
     "temperature_weights": "mixing",
@@ -127,7 +134,10 @@ __all__ = [
     "Draws",
     "Exposure",
     "Feedback",
+    "HorizonCurriculum",
     "Joined",
+    "MemoryStream",
+    "MemoryTask",
     "Mixture",
     "Order",
     "QualityOrder",
@@ -149,6 +159,7 @@ __all__ = [
     "choose_words",
     "column_difficulty",
     "controls",
+    "delayed_match",
     "describe",
     "exposures",
     "from_plan",
@@ -159,6 +170,7 @@ __all__ = [
     "mixture_tokens",
     "normalised",
     "pacing",
+    "parity",
     "phase_order",
     "quality_order",
     "random_difficulty",

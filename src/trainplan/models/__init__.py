@@ -10,7 +10,14 @@ from trainplan._extras import require
 if TYPE_CHECKING:
     from trainplan.models.decoder import Decoder
     from trainplan.models.encoder import Encoder, masked_token_loss
+    from trainplan.models.leaky_rnn import LeakyRNN, accuracies, summed_loss
     from trainplan.models.mixing import MixedOperation, max_w_coefficients, mix
+    from trainplan.models.timescales import (
+        Timescale,
+        autocovariance,
+        fit_timescale,
+        network_timescales,
+    )
 
 _HOME = {
     "Decoder": "trainplan.models.decoder",
@@ -19,15 +26,29 @@ _HOME = {
     "MixedOperation": "trainplan.models.mixing",
     "max_w_coefficients": "trainplan.models.mixing",
     "mix": "trainplan.models.mixing",
+    "LeakyRNN": "trainplan.models.leaky_rnn",
+    "accuracies": "trainplan.models.leaky_rnn",
+    "summed_loss": "trainplan.models.leaky_rnn",
+    "Timescale": "trainplan.models.timescales",
+    "autocovariance": "trainplan.models.timescales",
+    "fit_timescale": "trainplan.models.timescales",
+    "network_timescales": "trainplan.models.timescales",
 }
 
 __all__ = [
     "Decoder",
     "Encoder",
+    "LeakyRNN",
     "MixedOperation",
+    "Timescale",
+    "accuracies",
+    "autocovariance",
+    "fit_timescale",
     "masked_token_loss",
     "max_w_coefficients",
     "mix",
+    "network_timescales",
+    "summed_loss",
 ]
 
 
