@@ -28,7 +28,8 @@ def parity(bits: Any, n: int) -> Labels:
     >>> parity([[1], [1], [0]], 2).tolist(), parity([[1], [1], [0]], 3).tolist()
     ([1], [0])
     """
-    return _read(bits, n)[-n:].sum(axis=0) % 2
+    odd: Labels = _read(bits, n)[-n:].sum(axis=0) % 2
+    return odd
 
 
 def delayed_match(bits: Any, n: int) -> Labels:
@@ -38,7 +39,8 @@ def delayed_match(bits: Any, n: int) -> Labels:
     ([0], [1])
     """
     read = _read(bits, n)
-    return (read[-n] == read[-1]).astype(np.int64)
+    equal: Labels = (read[-n] == read[-1]).astype(np.int64)
+    return equal
 
 
 def _read(bits: Any, n: int) -> Labels:

@@ -68,9 +68,16 @@ class LeakyRNN(nn.Module):
         """(H,) tau as it is used: rescaled, and at least 1."""
         return (self.tau * self.rescale).clamp(min=1.0)
 
-    def start(self, batch: int) -> Tensor:
-        """(B, H) a state to begin with: noise between 0 and 0.1."""
-        return 0.1 * torch.rand(batch, len(self.tau), device=self.tau.device, dtype=self.tau.dtype)
+    def start(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
+        """(B, H) a state to begin with: noise between 0 and 0.1.
+
+        Args:
+            batch: B.
+            generator: Of the noise, on the CPU; PyTorch's own by default. Seed one with the step
+                where a run has to be resumed exactly.
+        """
+        noise = torch.rand(batch, len(self.tau), generator=generator, dtype=self.tau.dtype)
+        return 0.1 * noise.to(self.tau.device)
 
     def states(self, x: Tensor, h: Tensor | None = None) -> Tensor:
         """(T + 1, B, H) the state to begin with and those after each step.

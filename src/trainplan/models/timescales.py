@@ -7,7 +7,7 @@ of two; the slower time constant of the better fit is its timescale. After Khaje
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,8 @@ def autocovariance(trials: Any, lags: int = 30) -> Floats:
         )
     x = x - x.mean(axis=1, keepdims=True)
     rows = [(x[:, : n - k] * x[:, k:]).sum(axis=1) / (n - k - 1) for k in range(lags + 1)]
-    return np.stack(rows).mean(axis=1)
+    averaged: Floats = np.stack(rows).mean(axis=1)
+    return averaged
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,10 @@ def _double(p: Floats, t: Floats) -> Floats:
 
 
 def _best(
-    model: Callable[[Floats, Floats], Floats], t: Floats, y: Floats, starts: list[tuple[float, ...]]
+    model: Callable[[Floats, Floats], Floats],
+    t: Floats,
+    y: Floats,
+    starts: Sequence[tuple[float, ...]],
 ) -> tuple[float, Floats]:
     """The smallest sum of squares from several starts, and its parameters."""
     least_squares = require("scipy.optimize", extra="laws").least_squares
