@@ -88,6 +88,35 @@ def test_optimizers_whose_state_is_no_weight_for_weight_forget_nothing_either(op
         assert torch.equal(model(images), first)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_even_a_run_that_diverges_leaves_finished_tasks_alone(dtype):
+    model, sparse, optimizer = start(density=0.5, model=net(dtype))
+    images = batch(500, dtype)[0]
+    learn(model, sparse, optimizer, "a")
+    first = model(images)
+    sparse.begin("b", steps=STEPS)
+    for p in model.parameters():
+        p.grad = torch.full_like(p, math.nan)
+    optimizer.step()
+    for layer in sparse.layers.values():
+        assert not layer.param[~layer.mask].any()
+        assert layer.param[layer.mask & ~layer.used].isnan().all()
+    with sparse.activated("a"):
+        assert torch.equal(model(images), first)
+
+
+def test_masks_follow_a_model_to_another_type():
+    model, sparse, optimizer = start()
+    learn(model, sparse, optimizer, "a")
+    model.to(torch.float64)
+    images = batch(500, torch.float64)[0]
+    with sparse.activated("a"):
+        first = model(images)
+    learn(model, sparse, optimizer, "b")
+    with sparse.activated("a"):
+        assert torch.equal(model(images), first)
+
+
 def test_running_statistics_belong_to_their_task():
     torch.manual_seed(0)
     norm = nn.Sequential(nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(96, 3))

@@ -38,7 +38,7 @@ class SparseLayer:
         self._follow()
         self.mask = mask.to(self.param.device)
         self._settle()
-        self.param.data.copy_(self._anchor)
+        self.param.data.copy_(self.store * self.mask)
 
     def end(self) -> Tensor:
         """Store what the task has learned and let it own its entries; returns its mask."""
@@ -60,18 +60,21 @@ class SparseLayer:
         if keep_dense:
             self.dense = grad.clone()
         if not through:
-            grad.masked_fill_(self._still, 0.0)
+            self._clear(grad)
 
     def restore(self) -> None:
         """Undo what an update did where it may not: momentum and decay move weights as well."""
         self._follow()
         data = self.param.data
-        torch.where(self._still, self._anchor, data, out=data)
+        self._clear(data)
+        if self._owned is not None:
+            # Cleared bits take those of the owned values; adding could not hide a NaN.
+            _bits(data).bitwise_or_(_bits(self._owned))
 
     def clear_state(self, state: dict[str, Any]) -> None:
         """Forget an optimizer's moments of all that does not move."""
         for moment in moments(self.param, state):
-            moment.masked_fill_(self._still, 0)
+            self._clear(moment)
 
     def rewire(
         self,
@@ -129,21 +132,43 @@ class SparseLayer:
             setattr(self, name, state[name].to(now).clone())
         self._settle()
 
+    def _clear(self, values: Tensor) -> None:
+        """Set what does not move to 0, even NaN, in a tenth of the time of a masked fill."""
+        if values.dtype == self.store.dtype and values.device == self.store.device:
+            _bits(values).bitwise_and_(self._moving)
+        else:
+            values.masked_fill_(self._moving.to(values.device) == 0, 0)
+
     def _follow(self) -> None:
         """Go where the weight has gone: trainers move a model to its device late."""
         device = self.param.device
-        if self.store.device != device:
-            self.store, self.mask = self.store.to(device), self.mask.to(device)
+        if self.store.device != device or self.store.dtype != self.param.dtype:
+            self.store, self.mask = self.store.to(self.param.detach()), self.mask.to(device)
             self.used = self.used.to(device)
             self.fired = None if self.fired is None else self.fired.to(device)
             self._settle()
 
     def _settle(self) -> None:
-        """Work out which entries stand still, and at what value, until the mask changes."""
-        self._still = ~self.mask | self.used
-        self._anchor = self.store * self.mask
+        """Work out what stands still, and at what value, until the mask changes."""
+        kind = _INTEGERS[self.store.dtype]
+        self._moving = (self.mask & ~self.used).to(kind).neg_()  # all bits of what moves
+        shared = self.mask & self.used
+        self._owned = self.store.masked_fill(~shared, 0.0) if shared.any() else None
         if self.fired is not None:
             self.fired |= self.mask
+
+
+_INTEGERS = {
+    torch.float64: torch.int64,
+    torch.float32: torch.int32,
+    torch.float16: torch.int16,
+    torch.bfloat16: torch.int16,
+}
+
+
+def _bits(values: Tensor) -> Tensor:
+    """The same memory as integers."""
+    return values.view(_INTEGERS[values.dtype])
 
 
 def moments(param: Tensor, state: dict[str, Any]) -> Iterator[Tensor]:
