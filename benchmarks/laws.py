@@ -31,7 +31,7 @@ from trainplan.laws.curves import Curve
 from trainplan.laws.evidence import Evidence
 from trainplan.laws.fitting import fit_law
 from trainplan.laws.law import Prior
-from trainplan.laws.predictor import MODEL_ERROR, MODEL_ERROR_ALONE, Predictor
+from trainplan.laws.predictor import MODEL_ERROR, Predictor
 from trainplan.laws.views import view_of
 
 KINDS = ("power", "annealing", "multi_power", "functional", "convex", "concave", "auto")
@@ -353,8 +353,8 @@ class Ahead:
 def predictions(given: list[Curve], unseen: list[Curve]) -> list[Ahead]:
     predictor, made = laws.fit("auto", given), []
     for curve in unseen:
-        loss, spread = predictor._mix(predictor._each(curve.rates, curve.steps))
-        made.append(Ahead((loss - curve.loss) / loss, spread / loss, predictor.noise))
+        loss, doubt = predictor.mixed(curve.rates, curve.steps)
+        made.append(Ahead((loss - curve.loss) / loss, doubt, predictor.noise))
     return made
 
 
@@ -362,7 +362,7 @@ def coverage(found: list[Task]) -> None:
     """Coverage of the bands on a model that had no part in choosing their width."""
     for title, constant, made in (
         ("two curves", MODEL_ERROR, {t.name: predictions(t.given, t.unseen) for t in found}),
-        ("one curve", MODEL_ERROR_ALONE, {t.name: from_one(t) for t in found}),
+        ("one curve", MODEL_ERROR, {t.name: from_one(t) for t in found}),
     ):
         print(f"\n80 % bands after a fit to {title}, their model error chosen on the other models")
         for name, own in made.items():

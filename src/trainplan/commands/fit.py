@@ -97,8 +97,8 @@ def fit(
     console.print(law_table(predictor))
     if len(fitted) == 1:
         console.print(
-            "One curve cannot tell progress from what the rate does: bands are four times as "
-            "wide. A second one under another schedule, of the same peak, helps most.",
+            "One curve hardly tells progress from what the rate does, so bands are wide. A second "
+            "one under another schedule, of the same peak, helps most.",
             highlight=False,
         )
     if held:

@@ -14,7 +14,7 @@ from trainplan._extras import require
 from trainplan.errors import PlanError
 from trainplan.laws.curves import rates_of
 from trainplan.laws.law import length_of
-from trainplan.laws.predictor import Predictor
+from trainplan.laws.predictor import MODEL_ERROR, Predictor
 from trainplan.laws.readers.raw import Floats
 from trainplan.schedules import Hold, Phase, Polynomial, Schedule, cosine, linear, wsd
 from trainplan.schedules import Sequence as Pieces
@@ -106,7 +106,9 @@ def difference(
     spread = float(weights @ (b - a - gain) ** 2)
     loss = float(weights @ b)
     shared = _alike(better, worse)
-    error = math.sqrt(spread + (predictor.model_error * loss) ** 2 * shared)
+    slopes = zip(predictor.final_slopes(better), predictor.final_slopes(worse), strict=True)
+    undetermined = predictor.undetermined([y - x for x, y in slopes])
+    error = math.sqrt(spread + undetermined + (MODEL_ERROR * loss) ** 2 * shared)
     reach = NormalDist().inv_cdf((1 + level) / 2) * error
     return Difference(gain, gain - reach, gain + reach)
 

@@ -50,6 +50,12 @@ class Fit:
     unit: float
     free: tuple[str, ...]
 
+    @property
+    def parameter_covariance(self) -> Floats:
+        """Covariance of the law's own parameters, in the user's units; shape (p, p)."""
+        chain = _chain(type(self.law), self.names, np.log(self.values), self.unit)
+        return np.asarray(chain @ self.covariance @ chain.T, dtype=np.float64)
+
 
 def huber(residuals: Floats, delta: float = DELTA) -> float:
     """Sum of ``r^2 / 2`` within ``delta`` and ``delta (|r| - delta / 2)`` beyond.
@@ -122,6 +128,17 @@ def common_peak(curves: Sequence[Curve]) -> float:
     return max(peaks)
 
 
+def _chain(law: type[Law], names: Sequence[str], logs: Floats, unit: float = 1.0) -> Floats:
+    """Derivatives of a law's parameters by the logs of the fit's, by complex steps."""
+    columns = []
+    for i in range(logs.size):
+        moved = np.clip(logs, -_LARGEST_LOG, _LARGEST_LOG).astype(complex)
+        moved[i] += 1e-20j
+        values = law.scaled(dict(zip(names, np.exp(moved), strict=True)), unit)
+        columns.append([np.imag(values[name]) / 1e-20 for name in names])
+    return np.array(columns).T
+
+
 class _Problem:
     """The residuals of a fit and their derivatives, in logs of scaled parameters."""
 
@@ -176,22 +193,12 @@ class _Problem:
         plain = {k: float(v) for k, v in self.law.scaled(values, unit).items()}
         return self.law(**plain, **self.options)
 
-    def _chain(self, logs: Floats) -> Floats:
-        """Derivatives of the law's parameters by the logs of the fit's, by complex steps."""
-        columns = []
-        for i in range(logs.size):
-            moved = np.clip(logs, -_LARGEST_LOG, _LARGEST_LOG).astype(complex)
-            moved[i] += 1e-20j
-            values = self.law.scaled(dict(zip(self.names, np.exp(moved), strict=True)), 1.0)
-            columns.append([np.imag(values[name]) / 1e-20 for name in self.names])
-        return np.array(columns).T
-
     def residuals(self, logs: Floats) -> tuple[Floats, Floats]:
         """Residuals, the priors' last, and their derivatives."""
         law = self.build(logs)
         parts = [law.slopes(view) for view in self.views]
         loss = np.concatenate([part[0] for part in parts])
-        slope = np.concatenate([part[1] for part in parts]) @ self._chain(logs)
+        slope = np.concatenate([part[1] for part in parts]) @ _chain(self.law, self.names, logs)
         safe = np.maximum(loss, 1e-3)
         jacobian = np.where((loss > 1e-3)[:, None], slope / safe[:, None], 0.0)
         rows = [np.log(safe) - self.logs]

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -27,14 +27,11 @@ MIXED = {"concave": 4.0, "annealing": 7.3, "multi_power": 8.0, "functional": 11.
 
 Geometric means over six predictions among five 210M- and two 124M-parameter runs that are in none
 of the published tables (benchmarks/laws.py calibrates them anew)."""
-MODEL_ERROR = 0.0014
-"""Relative error of a prediction where all laws agree (one standard deviation), fitted to several
-curves. With it, bands for 80 % hold 74 to 98 % of the points of the curves of five models that were
-not fitted; chosen on the other models only, 69 to 98 % (benchmarks/laws.py --coverage)."""
-MODEL_ERROR_ALONE = 0.0056
-"""The same for a fit to one curve, which cannot tell progress from what the rate does.
-
-With it, bands for 80 % hold 59 to 100 % of the points, by model: no one number suits all."""
+MODEL_ERROR = 0.0010
+"""Relative error of a prediction where all laws agree and the curves determine them (one standard
+deviation). Bands for 80 % then hold 80 to 98 % of the points of curves that were not fitted, by
+model, after a fit to two curves, and 80 to 99 % after one (benchmarks/laws.py --coverage)."""
+_WIDEST = 1.0  # a band of more than a factor of e to both sides says no more
 _FORMAT = "trainplan-law/1"
 _EARLY = 2.0 / 3.0
 _LEAST_POINTS = 9
@@ -72,6 +69,9 @@ class Predictor:
         noise: Scatter of the measurements around the fit, in log loss.
         held_out: Mean error of each law on the late parts of the curves, in log loss; NaN if the
             curves were too short to hold some back.
+        covariances: Of each law's parameters (Laplace approximation); shapes (p, p). What the
+            curves leave undetermined makes the band wide where it matters. Without them, the
+            parameters are taken for known.
     """
 
     laws: tuple[Law, ...]
@@ -79,6 +79,12 @@ class Predictor:
     evidence: Evidence
     noise: float
     held_out: tuple[float, ...] = ()
+    covariances: tuple[Floats, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.covariances:
+            known = tuple(np.zeros((len(law.units),) * 2) for law in self.laws)
+            object.__setattr__(self, "covariances", known)
 
     def predict(
         self,
@@ -91,8 +97,9 @@ class Predictor:
     ) -> Prediction:
         """The loss under a schedule, with a band.
 
-        The band holds the spread between the laws, a relative model error where they agree
-        (`model_error`), and the noise of the measurements.
+        The band holds the spread between the laws, what the curves leave open about each law's
+        parameters, a relative model error where all agree (`MODEL_ERROR`), and the noise of the
+        measurements. It is symmetric in the logarithm of the loss.
 
         Args:
             schedule: A plan, a schedule, or the rate of every step.
@@ -110,17 +117,23 @@ class Predictor:
         if not anyway:
             self.evidence.check(rates, getattr(schedule, "name", "") or "")
         points = self._points(rates, at)
-        each = self._each(rates, points)
-        loss, spread = self._mix(each)
-        error = np.sqrt(spread**2 + (self.model_error**2 + self.noise**2) * loss**2)
-        reach = NormalDist().inv_cdf((1 + level) / 2) * error
+        loss, doubt = self.mixed(rates, points)
+        error = np.sqrt(doubt**2 + MODEL_ERROR**2 + self.noise**2)
+        factor = np.exp(NormalDist().inv_cdf((1 + level) / 2) * np.minimum(error, _WIDEST))
         reasons = tuple(self.evidence.outside(rates))
-        return Prediction(points, loss, loss - reach, loss + reach, level, reasons)
+        return Prediction(points, loss, loss / factor, loss * factor, level, reasons)
 
-    @property
-    def model_error(self) -> float:
-        """Relative error where all laws agree (one standard deviation)."""
-        return MODEL_ERROR if len(self.evidence.curves) > 1 else MODEL_ERROR_ALONE
+    def mixed(self, rates: Floats, at: Ints) -> tuple[Floats, Floats]:
+        """The mixture's loss, and its relative doubt from the spread and the parameters; (n,)."""
+        view = view_of(rates, at, warmup_of(rates))
+        each = np.stack([law.on(view) for law in self.laws])
+        weights = np.array(self.weights)
+        loss = weights @ each
+        variance = weights @ (each - loss) ** 2
+        for weight, law, covariance in zip(self.weights, self.laws, self.covariances, strict=True):
+            slope = law.slopes(view)[1]
+            variance = variance + weight * _quadratic(slope, covariance)
+        return loss, np.sqrt(variance) / loss
 
     def _points(self, rates: Floats, at: Any) -> Ints:
         if at is not None:
@@ -128,20 +141,20 @@ class Predictor:
         first = min(max(warmup_of(rates), 1), rates.size - 1)
         return np.unique(np.linspace(first, rates.size - 1, 500).astype(np.int64))
 
-    def _each(self, rates: Floats, at: Ints) -> Floats:
-        """The prediction of each law; shape (laws, n)."""
-        view = view_of(rates, at, warmup_of(rates))
-        return np.stack([law.on(view) for law in self.laws])
-
-    def _mix(self, each: Floats) -> tuple[Floats, Floats]:
-        weights = np.array(self.weights)
-        loss = weights @ each
-        return loss, np.sqrt(weights @ (each - loss) ** 2)
-
     def final(self, rates: Floats) -> Floats:
         """Each law's loss at the last step, with merged changes; shape (laws,)."""
         view = end_view(rates, warmup_of(rates))
         return np.array([law.on(view)[0] for law in self.laws])
+
+    def final_slopes(self, rates: Floats) -> list[Floats]:
+        """Derivatives of each law's loss at the last step by its parameters; shapes (p,)."""
+        view = end_view(rates, warmup_of(rates))
+        return [law.slopes(view)[1][0] for law in self.laws]
+
+    def undetermined(self, slopes: Sequence[Floats]) -> float:
+        """Variance of a quantity that depends on each law's parameters by these slopes."""
+        parts = zip(self.weights, slopes, self.covariances, strict=True)
+        return float(sum(w * _quadratic(s[None], c)[0] for w, s, c in parts))
 
     # Writing and reading
 
@@ -153,6 +166,7 @@ class Predictor:
             "weights": list(self.weights),
             "held_out": [None if math.isnan(x) else x for x in self.held_out],
             "noise": self.noise,
+            "covariances": [c.tolist() for c in self.covariances],
             "evidence": self.evidence.to_dict(),
         }
 
@@ -177,6 +191,7 @@ class Predictor:
             weights = tuple(float(w) for w in plain["weights"])
             held_out = tuple(math.nan if x is None else float(x) for x in plain["held_out"])
             noise = float(plain["noise"])
+            covariances = _matrices(plain["covariances"], laws)
             evidence = Evidence.from_dict(plain["evidence"])
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, PlanError):
@@ -186,7 +201,7 @@ class Predictor:
             raise PlanError("weights must belong to the laws and add up to 1", place=source)
         if len(held_out) not in (0, len(laws)):
             raise PlanError("held_out must belong to the laws", place=source)
-        return cls(laws, weights, evidence, noise, held_out)
+        return cls(laws, weights, evidence, noise, held_out, covariances)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a JSON file."""
@@ -243,7 +258,24 @@ def fit(kind: str, curves: Any) -> Predictor:
         evidence=Evidence.of(given),
         noise=_noise(fits, weights),
         held_out=held_out,
+        covariances=tuple(f.parameter_covariance for f in fits),
     )
+
+
+def _matrices(plain: Any, laws: Sequence[Law]) -> tuple[Floats, ...]:
+    """Read covariances, one for each law."""
+    found = tuple(np.array(matrix, dtype=np.float64) for matrix in plain)
+    if [c.shape for c in found] != [(len(law.units),) * 2 for law in laws]:
+        raise ValueError("covariances must have a row and a column for every parameter")
+    if not all(np.isfinite(c).all() for c in found):
+        raise ValueError("covariances must be finite")
+    return found
+
+
+def _quadratic(slopes: Floats, covariance: Floats) -> Floats:
+    """Variances by the rows of slopes (n, p) and a covariance (p, p); never below 0."""
+    found = np.einsum("np,pq,nq->n", slopes, covariance, slopes)
+    return np.maximum(np.asarray(found, dtype=np.float64), 0.0)
 
 
 def _noise(fits: Sequence[Fit], weights: Sequence[float]) -> float:
@@ -272,4 +304,4 @@ def _weights(names: Sequence[str], held_out: Sequence[float]) -> tuple[float, ..
     return tuple(float(x) for x in shares / shares.sum())
 
 
-__all__ = ["MIXED", "MODEL_ERROR", "MODEL_ERROR_ALONE", "Prediction", "Predictor", "fit"]
+__all__ = ["MIXED", "MODEL_ERROR", "Prediction", "Predictor", "fit"]
