@@ -27,7 +27,7 @@ def plan_schema() -> dict[str, Any]:
     be warned about by `trainplan.check`.
 
     >>> sorted(plan_schema()["properties"])[:3]
-    ['horizon', 'name', 'samples_per_step']
+    ['data', 'horizon', 'name']
     """
     properties: dict[str, Any] = {
         "name": {"type": "string", "description": "A name for tables and files."},
