@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         strong_feature_multiplier,
     )
     from trainplan.optim.sparse_density import draw_masks, layer_densities
+    from trainplan.optim.tract import drive_lambda, tract_layer
 
 _HOME = {
     "APOLLO": "apollo",
@@ -33,11 +34,13 @@ _HOME = {
     "OscillationMonitor": "oscillation",
     "averaging_weights": "averaging",
     "draw_masks": "sparse_density",
+    "drive_lambda": "tract",
     "layer_densities": "sparse_density",
     "oscillation_threshold": "oscillation",
     "sharpness": "oscillation",
     "split_params": "apollo_settings",
     "strong_feature_multiplier": "oscillation",
+    "tract_layer": "tract",
 }
 
 __all__ = [
@@ -48,11 +51,13 @@ __all__ = [
     "OscillationMonitor",
     "averaging_weights",
     "draw_masks",
+    "drive_lambda",
     "layer_densities",
     "oscillation_threshold",
     "sharpness",
     "split_params",
     "strong_feature_multiplier",
+    "tract_layer",
 ]
 
 
