@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from trainplan.lab.environment import environment
-from trainplan.optim import APOLLO, APOLLOMini
+from trainplan.optim import APOLLO, APOLLOMini, tract_layer
 
 WIDTH, RANK = 512, 128
 SHAPES = [(WIDTH, 3 * WIDTH), (WIDTH, WIDTH), (WIDTH, 4 * WIDTH), (4 * WIDTH, WIDTH)]
@@ -128,6 +128,35 @@ ROWS |= {
     "Mini of apollo-torch": Row(
         peer("apollo_torch", "APOLLOAdamW", proj="random", **TENSOR, **LOW_RANK),
         needs="apollo_torch",
+    ),
+}
+
+
+def convolutional(wrap: Callable[[nn.Module], nn.Module]) -> Callable[[Params], Step]:
+    """A whole step of a small network on 64 images of 32 x 32, its first layer wrapped."""
+
+    def build(_: Params) -> Step:
+        layers = [nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+        layers += [nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+        layers += [nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4096, 10)]
+        layers[0] = wrap(layers[0])
+        model, images = nn.Sequential(*layers), torch.randn(64, 3, 32, 32)
+        optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+
+        def step() -> None:
+            optimizer.zero_grad()
+            model(images).square().mean().backward()
+            optimizer.step()
+
+        return step
+
+    return build
+
+
+ROWS |= {
+    "small network": Row(convolutional(lambda layer: layer)),
+    "small network, TrAct": Row(
+        convolutional(tract_layer), limits=(("ms", "small network", 1.25),)
     ),
 }
 
