@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from trainplan.lab.environment import environment
-from trainplan.optim import APOLLO, APOLLOMini, tract_layer
+from trainplan.optim import APOLLO, APOLLOMini, SGDSaI, tract_layer
 
 WIDTH, RANK = 512, 128
 SHAPES = [(WIDTH, 3 * WIDTH), (WIDTH, WIDTH), (WIDTH, 4 * WIDTH), (4 * WIDTH, WIDTH)]
@@ -129,6 +129,19 @@ ROWS |= {
         peer("apollo_torch", "APOLLOAdamW", proj="random", **TENSOR, **LOW_RANK),
         needs="apollo_torch",
     ),
+}
+
+ROWS |= {
+    "SGD-SaI": Row(
+        lambda ps: SGDSaI(ps, lr=1e-4),
+        limits=(
+            ("ms", "SGD momentum", 1.3),
+            ("ms", "SaI of pytorch_optimizer", 0.33),
+            ("state", "AdamW fused", 0.51),
+            ONE_TENSOR,
+        ),
+    ),
+    "SaI of pytorch_optimizer": Row(peer("pytorch_optimizer", "SGDSaI"), needs="pytorch_optimizer"),
 }
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         sharpness,
         strong_feature_multiplier,
     )
+    from trainplan.optim.sgd_sai import SGDSaI, gradient_snr
     from trainplan.optim.sparse_density import draw_masks, layer_densities
     from trainplan.optim.tract import drive_lambda, tract_layer
 
@@ -32,9 +33,11 @@ _HOME = {
     "CheckpointAverager": "averaging",
     "DynamicSparse": "dynamic_sparse",
     "OscillationMonitor": "oscillation",
+    "SGDSaI": "sgd_sai",
     "averaging_weights": "averaging",
     "draw_masks": "sparse_density",
     "drive_lambda": "tract",
+    "gradient_snr": "sgd_sai",
     "layer_densities": "sparse_density",
     "oscillation_threshold": "oscillation",
     "sharpness": "oscillation",
@@ -49,9 +52,11 @@ __all__ = [
     "CheckpointAverager",
     "DynamicSparse",
     "OscillationMonitor",
+    "SGDSaI",
     "averaging_weights",
     "draw_masks",
     "drive_lambda",
+    "gradient_snr",
     "layer_densities",
     "oscillation_threshold",
     "sharpness",

@@ -1,0 +1,256 @@
+"""SGD-SaI: SGD with one learning rate per tensor, measured from its first gradient and then kept.
+
+Xu, Xiang, Cai and Wen, 2024, "No More Adam: Learning Rate Scaling at Initialization is All You
+Need", arXiv 2412.11768. With g a tensor's gradient of d numbers::
+
+    s = |g| / (std(g) + eps)                      once, from the first gradient
+    m = g, then m <- momentum * m + (1 - momentum) * g
+    W <- (1 - lr * weight_decay) * W - lr * s * m
+
+As |g|^2 = (d - 1) std(g)^2 + d mean(g)^2, s is sqrt(d) wherever a gradient's mean is small beside
+its spread, which at initialisation it nearly always is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from trainplan.errors import PlanError, nearest
+from trainplan.optim.loading import restore_types
+from trainplan.schedules.values import finite
+
+_CHOICES = {"scale": ("gsnr", "sqrt_numel"), "mode": ("default", "authors")}
+_NOT_DEFAULTS = ("self", "params", "__class__")
+
+
+def gradient_snr(grad: Tensor, eps: float = 1e-8, *, unbiased: bool = True) -> float:
+    """|g| / (std(g) + eps) of a gradient, in float32 at least; std is 0 for a single number.
+
+    Args:
+        grad: Of any shape.
+        eps: Added to the standard deviation.
+        unbiased: Whether the variance is divided by d - 1, as in the published code, or by d.
+
+    >>> round(gradient_snr(torch.tensor([1.0, -1.0, 1.0, -1.0]), unbiased=False), 4)
+    2.0
+    """
+    wide = grad.to(torch.promote_types(grad.dtype, torch.float32))
+    spread = wide.std(correction=int(unbiased)).item() if wide.numel() > 1 else 0.0
+    below = spread + eps
+    norm = torch.linalg.vector_norm(wide).item()
+    return norm / below if below else math.inf
+
+
+class SGDSaI(torch.optim.Optimizer):
+    """SGD with momentum and a constant multiplier of the learning rate for each tensor.
+
+    Its state is one buffer, half of AdamW's. At initialisation the measured multiplier and
+    ``scale="sqrt_numel"``, which measures nothing, nearly coincide: try that control as well.
+    The multiplier does not depend on the size of gradients, so it does not equalise them as
+    Adam does.
+
+    Multipliers are kept in the state, and a resumed run goes on with them. A parameter is measured
+    at its first gradient that is not zero. Sharded parameters (FSDP) have no norm of the whole
+    tensor here, and were not tried. ``torch.compile`` leaves the update as it is.
+
+    Args:
+        params: Parameters or groups.
+        lr: Learning rate, at least 0.
+        momentum: In [0, 1). The first buffer is the first gradient.
+        eps: Beside the standard deviation, at least 0.
+        weight_decay: Decoupled, and not multiplied by the scale.
+        normalize: ``True`` for the paper's formula: population variance, and all scales divided by
+            the largest. ``False`` for the published code's. The same training then needs the rate
+            times `largest`, which is in the hundreds. Later tensors are divided by the same
+            number, and their scale is at most 1.
+        scale: ``"gsnr"``, or ``"sqrt_numel"`` for the root of a tensor's size.
+        max_scale: Scales are at most this times the root of the size; ``None`` for no limit.
+        mode: ``"authors"`` measures single numbers (|g| / eps, which explodes) and gradients of
+            zero (which freezes the tensor) as well, without a limit.
+        maximize: Climb instead.
+        foreach: ``False`` for the plain sequence of formulas.
+
+    Raises:
+        PlanError: For settings that cannot be meant; for sparse or complex gradients; and if the
+            gradient to be measured is not finite.
+
+    >>> model = torch.nn.Linear(64, 16)
+    >>> optimizer = SGDSaI(model.parameters(), scale="sqrt_numel")
+    >>> model(torch.ones(1, 64)).square().sum().backward()
+    >>> optimizer.step()
+    >>> optimizer.scales(model.named_parameters())
+    {'weight': 32.0, 'bias': 4.0}
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float | Tensor = 0.01,
+        *,
+        momentum: float = 0.9,
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        normalize: bool = False,
+        scale: Literal["gsnr", "sqrt_numel"] = "gsnr",
+        max_scale: float | None = 10.0,
+        mode: Literal["default", "authors"] = "default",
+        maximize: bool = False,
+        foreach: bool | None = None,
+    ) -> None:
+        defaults = {key: value for key, value in locals().items() if key not in _NOT_DEFAULTS}
+        _check_group(defaults, "SGDSaI")
+        super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Take further parameters, with settings of their own."""
+        _check_group({**self.defaults, **param_group}, f"param_groups[{len(self.param_groups)}]")
+        super().add_param_group(param_group)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state, with the scales that were measured."""
+        super().load_state_dict(state_dict)
+        restore_types(self, state_dict)
+
+    @property
+    def largest(self) -> float | None:
+        """The largest scale at the first measurement, not normalised; ``None`` before it."""
+        return next((s["largest"] for s in self.state.values() if "largest" in s), None)
+
+    def scales(self, named: Iterable[tuple[str, Tensor]]) -> dict[str, float]:
+        """The scale of each parameter that was measured, by name."""
+        return {n: self.state[p]["scale"] for n, p in named if "scale" in self.state.get(p, {})}
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update all parameters that have gradients.
+
+        Args:
+            closure: Evaluates the model again, and returns the loss.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self._update()
+        return loss
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _update(self) -> None:
+        groups = [[p for p in g["params"] if p.grad is not None] for g in self.param_groups]
+        self._measure(groups)
+        for group, params in zip(self.param_groups, groups, strict=True):
+            lr, momentum = float(group["lr"]), float(group["momentum"])
+            keep = 1 - lr * float(group["weight_decay"])
+            rate = lr if group["maximize"] else -lr
+            if group["foreach"] is False:
+                self._plain(params, rate, momentum, keep)
+            elif params:
+                self._fast(params, rate, momentum, keep)
+
+    def _measure(self, groups: Sequence[Sequence[Tensor]]) -> None:
+        """Find the scale of every tensor that has none yet and a gradient to find it from."""
+        found: list[tuple[dict[str, Any], float, bool]] = []
+        for group, params in zip(self.param_groups, groups, strict=True):
+            for p in params:
+                if p not in self.state or "scale" not in self.state[p]:
+                    value = _scale_of(p, group)
+                    if value is not None:
+                        found.append((self.state[p], value, group["normalize"]))
+        if not found:
+            return
+        largest = self.largest or max(value for _, value, _ in found)
+        for state, value, normalize in found:
+            ratio = min(1.0, value / largest) if largest else 0.0
+            state["scale"] = ratio if normalize else value
+            state["largest"] = largest
+
+    def _plain(self, params: Sequence[Tensor], rate: float, momentum: float, keep: float) -> None:
+        for p in params:
+            grad, state = p.grad, self.state.get(p, {})
+            assert grad is not None  # noqa: S101 - chosen so
+            if "scale" not in state:  # zero so far
+                p.copy_(p * keep)
+                continue
+            direction = grad
+            if momentum:
+                old = state.get("momentum_buffer")
+                direction = grad if old is None else momentum * old + (1 - momentum) * grad
+                state["momentum_buffer"] = direction.clone()
+            p.copy_(p * keep + rate * state["scale"] * direction)
+
+    def _fast(self, params: Sequence[Tensor], rate: float, momentum: float, keep: float) -> None:
+        measured = [p for p in params if "scale" in self.state.get(p, {})]
+        directions = [p.grad for p in measured if p.grad is not None]
+        if momentum:
+            directions = self._move_buffers(measured, directions, momentum)
+        if keep != 1:
+            torch._foreach_mul_(list(params), keep)
+        for p, direction in zip(measured, directions, strict=True):
+            p.add_(direction, alpha=rate * self.state[p]["scale"])  # needs no memory
+
+    def _move_buffers(
+        self, params: Sequence[Tensor], grads: Sequence[Tensor], momentum: float
+    ) -> list[Tensor]:
+        buffers, old, new = [], [], []
+        for p, grad in zip(params, grads, strict=True):
+            state = self.state[p]
+            if "momentum_buffer" in state:
+                old.append(state["momentum_buffer"])
+                new.append(grad)
+            else:
+                state["momentum_buffer"] = grad.clone()
+            buffers.append(state["momentum_buffer"])
+        if old:
+            torch._foreach_lerp_(old, new, 1 - momentum)
+        return buffers
+
+
+def _scale_of(p: Tensor, group: Mapping[str, Any]) -> float | None:
+    """The scale of a tensor, not normalised; ``None`` if its gradient says nothing yet."""
+    grad, root = p.grad, p.numel() ** 0.5
+    assert grad is not None  # noqa: S101 - the caller has looked
+    if grad.is_sparse or grad.is_complex():
+        kind = "sparse" if grad.is_sparse else "complex"
+        raise PlanError(
+            f"SGDSaI has no update for {kind} gradients",
+            place="gradient",
+            value=tuple(grad.shape),
+            remedy="Give that parameter to another optimizer",
+        )
+    authors = group["mode"] == "authors"
+    if not authors and not grad.any():
+        return None
+    if group["scale"] == "sqrt_numel":
+        return float(root)
+    if not authors and p.numel() == 1:
+        return 1.0
+    value = gradient_snr(grad, group["eps"], unbiased=not group["normalize"])
+    if math.isnan(value) or (authors and math.isinf(value)):
+        remedy = "Look for what made the first gradients infinite or NaN"
+        raise PlanError("not finite", place="scale", value=value, remedy=remedy)
+    if authors or group["max_scale"] is None:
+        return value
+    return float(min(value, group["max_scale"] * root))
+
+
+def _check_group(group: Mapping[str, Any], place: str) -> None:
+    for name, choices in _CHOICES.items():
+        if group[name] not in choices:
+            remedy = nearest(group[name], choices)
+            raise PlanError("unknown", place=f"{place}: {name}", value=group[name], remedy=remedy)
+    for name in ("lr", "weight_decay", "eps"):
+        if not float(group[name]) >= 0:
+            value = group[name]
+            raise PlanError("must not be below 0", place=f"{place}: {name}", value=value)
+    if not 0 <= float(group["momentum"]) < 1:
+        value = group["momentum"]
+        raise PlanError("must lie in [0, 1)", place=f"{place}: momentum", value=value)
+    most = group["max_scale"]
+    if most is not None and not finite(most, f"{place}: max_scale") > 0:
+        remedy = "Give a factor such as 10, or None for no limit"
+        raise PlanError("must be above 0", place=f"{place}: max_scale", value=most, remedy=remedy)
