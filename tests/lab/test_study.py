@@ -239,3 +239,14 @@ def test_the_rule_is_applied_to_what_was_measured():
 def test_labels_name_what_is_compared():
     assert Claim(text="", arm="a", than="b", metric="x").label == "a against b"
     assert Claim(text="", arm="a", than="b", metric="x", than_metric="y").label == "a x against b y"
+
+
+def test_claims_about_the_same_arms_keep_their_own_figures():
+    both = [
+        Claim(text=metric, arm="mine", than="theirs", metric=metric) for metric in ("loss", "other")
+    ]
+    measured = {"mine": {"loss": 1.0, "other": 3.0}, "theirs": {"loss": 2.0, "other": 9.0}}
+    made = study(claims=both, seeds=(), looks=(), measure=lambda arm, **_: measured[arm])
+    figures = run_study(made).figures
+    assert figures["mine against theirs, loss"] == "+1.0000"
+    assert figures["mine against theirs, other"] == "+6.0000"

@@ -100,7 +100,11 @@ class StudyOutcome:
     @property
     def figures(self) -> dict[str, str]:
         """Named figures for the paper's card: each claim's advantage, then the arms' means."""
-        found = {outcome.claim.label: outcome.figure for outcome in self.claims}
+        names = [outcome.claim.label for outcome in self.claims]
+        found = {}
+        for name, outcome in zip(names, self.claims, strict=True):
+            alike = names.count(name) > 1 and bool(outcome.claim.metric)
+            found[f"{name}, {outcome.claim.metric}" if alike else name] = outcome.figure
         for metric in self.study.metrics:
             means = [
                 f"{arm} {_short(mean)}"
