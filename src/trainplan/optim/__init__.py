@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from trainplan.optim.apollo_settings import split_params
     from trainplan.optim.averaging import CheckpointAverager, averaging_weights
     from trainplan.optim.dynamic_sparse import DynamicSparse
+    from trainplan.optim.effective_rate import (
+        EffectiveLRMonitor,
+        ImplicitScheduleRecorder,
+        effective_lr,
+    )
+    from trainplan.optim.layer_tracing import find_scale_invariant
+    from trainplan.optim.norm_insertion import normalize_and_project
+    from trainplan.optim.norm_projection import NormProjector
     from trainplan.optim.oscillation import (
         OscillationMonitor,
         oscillation_threshold,
@@ -32,13 +40,19 @@ _HOME = {
     "APOLLOMini": "apollo",
     "CheckpointAverager": "averaging",
     "DynamicSparse": "dynamic_sparse",
+    "EffectiveLRMonitor": "effective_rate",
+    "ImplicitScheduleRecorder": "effective_rate",
+    "NormProjector": "norm_projection",
     "OscillationMonitor": "oscillation",
     "SGDSaI": "sgd_sai",
     "averaging_weights": "averaging",
     "draw_masks": "sparse_density",
     "drive_lambda": "tract",
+    "effective_lr": "effective_rate",
+    "find_scale_invariant": "layer_tracing",
     "gradient_snr": "sgd_sai",
     "layer_densities": "sparse_density",
+    "normalize_and_project": "norm_insertion",
     "oscillation_threshold": "oscillation",
     "sharpness": "oscillation",
     "split_params": "apollo_settings",
@@ -51,13 +65,19 @@ __all__ = [
     "APOLLOMini",
     "CheckpointAverager",
     "DynamicSparse",
+    "EffectiveLRMonitor",
+    "ImplicitScheduleRecorder",
+    "NormProjector",
     "OscillationMonitor",
     "SGDSaI",
     "averaging_weights",
     "draw_masks",
     "drive_lambda",
+    "effective_lr",
+    "find_scale_invariant",
     "gradient_snr",
     "layer_densities",
+    "normalize_and_project",
     "oscillation_threshold",
     "sharpness",
     "split_params",
