@@ -196,3 +196,20 @@ def test_the_optimizer_inside_a_wrapper_is_followed():
     optimizer.step()
     assert projector.steps == 1
     assert tp.optim.effective_lr(model, optimizer)["2.weight"] > 0
+
+
+def test_the_example_follows_its_plan_and_resumes_bit_by_bit(tmp_path):
+    pytest.importorskip("transformers")
+    import with_norms_held
+
+    whole, projector, rates = with_norms_held.fit(tmp_path)
+    again, other, late = with_norms_held.fit(tmp_path / "b", resume=tmp_path / "checkpoint-4")
+    wanted = with_norms_held.plan.ready["effective_lr"]
+    assert rates == pytest.approx([wanted(t) for t in range(8)], rel=1e-4)
+    assert late == rates[4:]
+    assert len(projector.weights) == 8
+    assert projector.state_dict() == other.state_dict()
+    for a, b in zip(
+        whole.model.state_dict().values(), again.model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(a, b)
