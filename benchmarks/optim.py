@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from trainplan.lab.environment import environment
-from trainplan.optim import APOLLO, APOLLOMini, SGDSaI, tract_layer
+from trainplan.optim import APOLLO, APOLLOMini, NormProjector, SGDSaI, tract_layer
 
 WIDTH, RANK = 512, 128
 SHAPES = [(WIDTH, 3 * WIDTH), (WIDTH, WIDTH), (WIDTH, 4 * WIDTH), (4 * WIDTH, WIDTH)]
@@ -170,6 +170,36 @@ ROWS |= {
     "small network": Row(convolutional(lambda layer: layer)),
     "small network, TrAct": Row(
         convolutional(tract_layer), limits=(("ms", "small network", 1.25),)
+    ),
+}
+
+
+def transformer(hold: bool) -> Callable[[Params], Step]:
+    """A whole step of two layers of width 256 on 8 x 64 tokens, all matrices projected or not."""
+
+    def build(_: Params) -> Step:
+        torch.manual_seed(0)
+        block = nn.TransformerEncoderLayer(256, 4, 1024, dropout=0.0, batch_first=True)
+        model = nn.TransformerEncoder(block, 2, enable_nested_tensor=False)
+        optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+        if hold:
+            NormProjector(model, lambda _, p: p.ndim == 2).attach(optimizer)
+        tokens = torch.randn(8, 64, 256)
+
+        def step() -> None:
+            optimizer.zero_grad()
+            model(tokens).square().mean().backward()
+            optimizer.step()
+
+        return step
+
+    return build
+
+
+ROWS |= {
+    "transformer of two layers": Row(transformer(hold=False)),
+    "the same, norms held": Row(
+        transformer(hold=True), limits=(("ms", "transformer of two layers", 1.05),)
     ),
 }
 
