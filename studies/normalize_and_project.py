@@ -77,12 +77,13 @@ def measure(arm: str, seed: int, lr=1e-3, l2=0.0, tasks: int = 26, **still) -> d
         implicit = recorder.multipliers(power=1)
     model, projector = network(seed, norm=arm != "plain")
     monitor = EffectiveLRMonitor(model, ["0.weight", "2.weight", "4.weight"])
-    optimizer = torch.optim.Adam(model.parameters(), lr, weight_decay=l2, fused=True)
+    groups = projector.param_groups(effective_lr=lr) if implicit else model.parameters()
+    optimizer = torch.optim.Adam(groups, lr, weight_decay=l2, fused=True)
     if arm.startswith("NaP"):
         projector.attach(optimizer)
-    if implicit:
+    if implicit:  # for the weights that are held: the head has the constant rate
         curve = tp.schedules.Profile([lr * m for m in implicit], hold=True)
-        tp.torch.attach(tp.Plan(horizon=tasks * STEPS, lr=curve), optimizer)
+        tp.torch.attach(tp.Plan(horizon=tasks * STEPS, effective_lr=curve), optimizer)
     found = learn(model, optimizer, seed, tasks)
     rates = monitor.read(optimizer).values()
     return {**found, **free, "rate": sum(rates) / len(rates) / lr}
@@ -175,12 +176,14 @@ STUDY = Study(
             decides=False,
         ),
     ],
-    seeds=range(6),
+    seeds=range(10, 16),
     looks=(6,),
     shown=["early", "late", "free", "rate", "loss"],
     budget="26 tasks of 100 full-batch steps; 1500 steps of batches of 32 for the task that stays",
     quick={"tasks": 12},
     note="Digits and a small network instead of CIFAR-10 and Atari; 26 tasks instead of 200. L2 "
     "has twice as many tries as the other arms. The comparison at LN's implicit rate and the task "
-    "that stays use one rate, 0.01, and decide nothing.",
+    "that stays use one rate, 0.01, and decide nothing. A first run, on seeds 0 to 5, gave the "
+    "head the implicit rate as well, which was wrong. Its other arms were these: it found L2 as "
+    "good as NaP, and the rest of the claims that decide reproduced.",
 )
