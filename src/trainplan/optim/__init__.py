@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     from trainplan.optim.apollo import APOLLO, APOLLOMini
     from trainplan.optim.apollo_settings import split_params
     from trainplan.optim.averaging import CheckpointAverager, averaging_weights
+    from trainplan.optim.coso import CoSOAdamW
+    from trainplan.optim.coso_settings import quarter_cosine
     from trainplan.optim.dynamic_sparse import DynamicSparse
     from trainplan.optim.effective_rate import (
         EffectiveLRMonitor,
         ImplicitScheduleRecorder,
         effective_lr,
     )
+    from trainplan.optim.frequent_directions import FrequentDirections
+    from trainplan.optim.historical_subspace import HistoricalSubspace
     from trainplan.optim.layer_tracing import find_scale_invariant
     from trainplan.optim.norm_insertion import normalize_and_project
     from trainplan.optim.norm_projection import NormProjector
@@ -39,8 +43,11 @@ _HOME = {
     "APOLLO": "apollo",
     "APOLLOMini": "apollo",
     "CheckpointAverager": "averaging",
+    "CoSOAdamW": "coso",
     "DynamicSparse": "dynamic_sparse",
     "EffectiveLRMonitor": "effective_rate",
+    "FrequentDirections": "frequent_directions",
+    "HistoricalSubspace": "historical_subspace",
     "ImplicitScheduleRecorder": "effective_rate",
     "NormProjector": "norm_projection",
     "OscillationMonitor": "oscillation",
@@ -54,6 +61,7 @@ _HOME = {
     "layer_densities": "sparse_density",
     "normalize_and_project": "norm_insertion",
     "oscillation_threshold": "oscillation",
+    "quarter_cosine": "coso_settings",
     "sharpness": "oscillation",
     "split_params": "apollo_settings",
     "strong_feature_multiplier": "oscillation",
@@ -64,8 +72,11 @@ __all__ = [
     "APOLLO",
     "APOLLOMini",
     "CheckpointAverager",
+    "CoSOAdamW",
     "DynamicSparse",
     "EffectiveLRMonitor",
+    "FrequentDirections",
+    "HistoricalSubspace",
     "ImplicitScheduleRecorder",
     "NormProjector",
     "OscillationMonitor",
@@ -79,6 +90,7 @@ __all__ = [
     "layer_densities",
     "normalize_and_project",
     "oscillation_threshold",
+    "quarter_cosine",
     "sharpness",
     "split_params",
     "strong_feature_multiplier",
