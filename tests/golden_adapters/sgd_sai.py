@@ -2,7 +2,7 @@
 
 import torch
 
-from trainplan.optim.sgd_sai import SGDSaI, gradient_snr
+from trainplan.optim import SGDSaI, gradient_snr
 
 
 def steps(inputs, foreach=None):

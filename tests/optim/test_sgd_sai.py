@@ -12,10 +12,10 @@ from torch import nn
 
 import trainplan as tp
 from optim.optimizer_contract import OptimizerContract
-from optim.training import Subject, net, same, saved, train, weights
+from optim.training import Subject, difference, loss_of, net, same, saved, train, weights
 from optim.update_contract import UpdateContract
 from trainplan.errors import PlanError
-from trainplan.optim.sgd_sai import SGDSaI, gradient_snr
+from trainplan.optim import SGDSaI, gradient_snr, scaled_groups
 
 
 def sai(model, **options):
@@ -128,3 +128,78 @@ def test_without_momentum_there_is_no_buffer():
     train(model, optimizer, 2)
     assert all("momentum_buffer" not in state for state in optimizer.state.values())
     assert not same(weights(model), weights(net()))
+
+
+@pytest.mark.parametrize("foreach", [None, False])
+def test_no_old_buffer_comes_back_with_momentum(foreach):
+    model, other = net(), net()
+    optimizer = sai(model, foreach=foreach)
+    train(model, optimizer, 3)
+    optimizer.param_groups[0]["momentum"] = 0.0
+    train(model, optimizer, range(3, 5))
+    other.load_state_dict(model.state_dict())
+    kept = optimizer.scales(model.named_parameters())
+    optimizer.param_groups[0]["momentum"] = 0.9
+    train(model, optimizer, range(5, 7))
+
+    fresh = sai(other, foreach=foreach)
+    for name, p in other.named_parameters():
+        fresh.state[p] = {"scale": kept[name], "largest": optimizer.largest}
+    train(other, fresh, range(5, 7))
+    assert same(weights(model), weights(other))
+
+
+def test_parameters_are_updated_in_batches_that_leave_none_out(monkeypatch):
+    import trainplan.optim.sgd_sai as module
+
+    model, other = net(), net()
+    train(model, sai(model))
+    monkeypatch.setattr(module, "_IN_CACHE", 200)
+    params = list(other.parameters())
+    sizes = [len(batch) for batch in module._batches(params)]
+    assert len(sizes) > 2
+    assert sum(sizes) == len(params)
+    train(other, sai(other))
+    assert same(weights(model), weights(other))
+
+
+def test_the_multipliers_of_any_other_optimizer():
+    model, other = net(), net()
+    loss_of(model, 0).backward()
+    groups = scaled_groups(model.parameters(), 0.02)
+    found = {id(p): group["lr"] / 0.02 for group in groups for p in group["params"]}
+    sgd = torch.optim.SGD(groups, 0.02, momentum=0.9, dampening=0.9)
+    ours = sai(other, weight_decay=0.0)
+    train(model, sgd)
+    train(other, ours)
+    for p, scale in zip(
+        model.parameters(), ours.scales(other.named_parameters()).values(), strict=True
+    ):
+        assert found[id(p)] == pytest.approx(scale)
+    assert difference(weights(model), weights(other), weights(net())) < 1e-4
+
+
+@pytest.mark.parametrize("scale", ["gsnr", "sqrt_numel"])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_decay_is_the_same_for_all_groups(scale, normalize):
+    model = net()
+    loss_of(model, 0).backward()
+    params = list(model.parameters())
+    params[0].grad = None  # nothing is known of it: the root of its size
+    params[1].grad.zero_()
+    groups = scaled_groups(params, 0.1, weight_decay=0.3, scale=scale, normalize=normalize)
+    assert sum(len(group["params"]) for group in groups) == len(params)
+    assert all(g["lr"] * g["weight_decay"] == pytest.approx(0.03) for g in groups)
+    rates = {id(p): g["lr"] for g in groups for p in g["params"]}
+    shape = (params[0].numel() / params[1].numel()) ** 0.5
+    assert rates[id(params[0])] / rates[id(params[1])] == pytest.approx(shape)
+    assert not normalize or max(rates.values()) == pytest.approx(0.1)
+    with pytest.raises(PlanError, match="gsnr"):
+        scaled_groups(params, 0.1, scale="gsn")
+
+
+def test_a_scale_without_any_limit_is_refused():
+    p = nn.Parameter(torch.zeros(3))
+    p.grad = torch.ones(3)
+    with pytest.raises(PlanError, match="finite"):
+        SGDSaI([p], eps=0.0, max_scale=None).step()

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
         sharpness,
         strong_feature_multiplier,
     )
-    from trainplan.optim.sgd_sai import SGDSaI, gradient_snr
+    from trainplan.optim.sgd_sai import SGDSaI
     from trainplan.optim.sparse_density import draw_masks, layer_densities
+    from trainplan.optim.tensor_scales import gradient_snr, scaled_groups
     from trainplan.optim.tract import drive_lambda, tract_layer
 
 _HOME = {
@@ -57,11 +58,12 @@ _HOME = {
     "drive_lambda": "tract",
     "effective_lr": "effective_rate",
     "find_scale_invariant": "layer_tracing",
-    "gradient_snr": "sgd_sai",
+    "gradient_snr": "tensor_scales",
     "layer_densities": "sparse_density",
     "normalize_and_project": "norm_insertion",
     "oscillation_threshold": "oscillation",
     "quarter_cosine": "coso_settings",
+    "scaled_groups": "tensor_scales",
     "sharpness": "oscillation",
     "split_params": "apollo_settings",
     "strong_feature_multiplier": "oscillation",
@@ -91,6 +93,7 @@ __all__ = [
     "normalize_and_project",
     "oscillation_threshold",
     "quarter_cosine",
+    "scaled_groups",
     "sharpness",
     "split_params",
     "strong_feature_multiplier",
