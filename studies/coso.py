@@ -44,7 +44,7 @@ def measure(
     lr: float = 0.0,
     head_lr: float = 3e-3,
     coso: dict | None = None,
-    epochs: int = 25,
+    epochs: int = 20,
 ) -> dict[str, float]:
     """Accuracy over all tasks at the end, when each was learned, and what was lost in between."""
     torch.set_num_threads(1)
@@ -92,7 +92,7 @@ def measure(
 
 
 SETTINGS = {"rank": 8, "sketch_rank": 24, "update_proj_gap": 20, "threshold": 0.98}
-RATES = {"lr": Tuned(1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2), "head_lr": Tuned(3e-3, 1e-2)}
+RATES = {"lr": Tuned(1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2), "head_lr": Tuned(3e-3, 1e-2, 3e-2)}
 OUTPUT, INPUT = "CoSO, outputs protected", "CoSO, inputs protected"
 NONE, ADAM, FROZEN = "CoSO, nothing protected", "Adam", "frozen matrix"
 
@@ -103,9 +103,15 @@ def above(than: str, text: str, arm: str = OUTPUT, margin: float = 0.01, **optio
     return Claim(text=text, arm=arm, than=than, margin=margin, **options)
 
 
-def third(results) -> float:
-    """By how much three times what CoSO forgot is below what Adam did."""
-    return results[ADAM]["forgotten"] - 3 * results[OUTPUT]["forgotten"]
+def third(arm: str, decides: bool) -> Claim:
+    """That three times what an arm forgets is below what Adam does."""
+    return Claim(
+        text=f"It forgets less than a third of what Adam forgets ({arm})",
+        name=f"forgotten, a third: {arm}",
+        effect=lambda results: results[ADAM]["forgotten"] - 3 * results[arm]["forgotten"],
+        unit="accuracy",
+        decides=decides,
+    )
 
 
 STUDY = Study(
@@ -117,7 +123,7 @@ STUDY = Study(
         INPUT: {"coso": {"side": "input"}, **RATES},
         NONE: {"coso": {"threshold": 0.0}, **RATES},
         ADAM: RATES,
-        FROZEN: {"head_lr": Tuned(1e-3, 3e-3, 1e-2, 3e-2)},
+        FROZEN: {"head_lr": Tuned(3e-3, 1e-2, 3e-2, 1e-1)},
     },
     measure=measure,
     metric="accuracy",
@@ -126,12 +132,12 @@ STUDY = Study(
         above(ADAM, "CoSO ends more accurate than Adam by more than 0.01"),
         above(FROZEN, "It ends more accurate than a frozen matrix by more than 0.01"),
         above(NONE, "It ends more accurate than without protection by more than 0.01"),
-        Claim(
-            text="It forgets less than a third of what Adam forgets",
-            name="forgotten, a third",
-            effect=third,
-            unit="accuracy",
+        third(OUTPUT, decides=True),
+        *(
+            above(than, f"With inputs protected: more than 0.01 above {than}", INPUT, decides=False)
+            for than in (ADAM, FROZEN, NONE)
         ),
+        third(INPUT, decides=False),
         Claim(
             text="With inputs protected it forgets less than with outputs",
             arm=INPUT,
@@ -154,15 +160,18 @@ STUDY = Study(
             decides=False,
         ),
     ],
-    seeds=range(10),
+    seeds=range(10, 20),
     looks=(5, 10),
     shown=["accuracy", "learned", "forgotten", "used"],
-    budget="5 tasks of 300 steps for a matrix of 96 x 96, each with a head of its own",
+    budget="5 tasks of 240 steps for a matrix of 96 x 96, each with a head of its own",
     quick={"epochs": 5},
     note="The paper adapts a pre-trained vision transformer and has to tell classes of all tasks "
     "apart; here the network is random and small, and the task is known at test time. Tasks with "
     "two classes were not used: they interfere so little that there is nothing to protect. Every "
-    "trained arm chose its two rates from the same twelve pairs by the accuracy at the end, which "
-    "lets Adam forget little by learning slowly. The subspace is found every 20 steps, as in the "
+    "trained arm chose its two rates from the same eighteen pairs by the accuracy at the end, "
+    "which lets Adam forget little by learning slowly. A first run on seeds 0 to 9, with 25 epochs "
+    "and fewer rates for the heads of trained arms than for the frozen one's, was contradicted as "
+    "well: 0.905 with outputs protected, 0.924 with inputs, Adam 0.886, frozen 0.911. The claims "
+    "on protected inputs were added after it. The subspace is found every 20 steps, as in the "
     "paper's longest runs; its others find it at every step.",
 )
