@@ -78,13 +78,17 @@ def left_singular(matrix: Tensor, most: int | None = None) -> tuple[Tensor, Tens
     Args:
         matrix: (m, n), float32 or float64.
         most: How many are needed. If given, they are found by random projection (Halko et al.,
-            2011), with a fixed seed and a few more than needed; the global generator is left alone.
+            2011, arXiv 0909.4061) with a fixed seed, a few more than needed.
     """
     if most is None or most + _OVERSAMPLED >= min(matrix.shape):
         vectors, values, _ = torch.linalg.svd(matrix, full_matrices=False)
         return vectors, values
-    devices = [matrix.device] if matrix.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(0)
-        vectors, values, _ = torch.svd_lowrank(matrix, q=most + _OVERSAMPLED, niter=_PASSES)
-    return vectors, values
+    # Not torch.svd_lowrank, which draws from the global generator of the run.
+    random = torch.Generator(matrix.device).manual_seed(0)
+    shape = (matrix.shape[1], most + _OVERSAMPLED)
+    drawn = torch.randn(shape, generator=random, dtype=matrix.dtype, device=matrix.device)
+    basis = torch.linalg.qr(matrix @ drawn).Q
+    for _ in range(_PASSES):
+        basis = torch.linalg.qr(matrix @ torch.linalg.qr(matrix.T @ basis).Q).Q
+    vectors, values, _ = torch.linalg.svd(basis.T @ matrix, full_matrices=False)
+    return basis @ vectors, values
