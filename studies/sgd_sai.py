@@ -129,7 +129,8 @@ def arms(net: str, **windows: Tuned) -> dict[str, dict]:
 
 def claim(arm: str, than: str | float, text: str, metric: str = "mean", **options) -> Claim:
     """That an arm has more of a metric than another, or than a number."""
-    options = {"direction": "higher", "unit": "accuracy", **options}
+    unit = "accuracy" if metric in ("mean", "highest") else ""
+    options = {"direction": "higher", "unit": unit, **options}
     return Claim(text=text, arm=arm, than=than, metric=metric, **options)
 
 
@@ -160,7 +161,7 @@ STUDY = Study(
     metric="mean",
     direction="higher",
     claims=[
-        claim("SaI, text", 0.9, ROOTS, "within 10 %", unit="share"),
+        claim("SaI, text", 0.9, ROOTS, "within 10 %"),
         *nearly("pooled"),
         claim("SaI, pooled", "SGD, pooled", "SGD-SaI is ahead of SGD over the window"),
         *nearly("flat", decides=False),
@@ -174,15 +175,8 @@ STUDY = Study(
             margin=-0.02,
         ),
         reported("SaI, pooled", "AdamW, pooled", "SGD-SaI is ahead of AdamW"),
-        reported("SaI, text", 0.9, "Ranks of multipliers stay, over 100 steps", "ranks", unit=""),
-        reported(
-            "SaI, text",
-            1e-3,
-            "A loss times 1000 keeps them",
-            "rescaled",
-            direction="lower",
-            unit="",
-        ),
+        reported("SaI, text", 0.9, "Ranks of multipliers stay, over 100 steps", "ranks"),
+        reported("SaI, text", 1e-3, "A loss times 1000 keeps them", "rescaled", direction="lower"),
         Claim(
             text="On text the losses are within 0.01 of each other",
             name="text, distance of losses",
