@@ -29,9 +29,9 @@ Geometric means over six predictions among five 210M- and two 124M-parameter run
 of the published tables (benchmarks/laws.py calibrates them anew)."""
 MODEL_ERROR = 0.0010
 """Relative error of a prediction where all laws agree and the curves determine them (one standard
-deviation). Set after a trial on measured curves, of which bands for 80 % then hold 80 to 99 % of the
-points by model; with a width chosen on other models only, 64 to 98 % (benchmarks/laws.py --coverage).
-"""
+deviation). Set after a trial on measured curves: bands for 80 % then hold 80 to 99 % of their
+points, by model; with a width chosen on other models only, 64 to 98 % (benchmarks/laws.py
+--coverage)."""
 _WIDEST = 1.0  # a band of more than a factor of e to both sides says no more
 _FORMAT = "trainplan-law/1"
 _EARLY = 2.0 / 3.0
