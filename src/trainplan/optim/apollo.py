@@ -18,30 +18,29 @@ matrix redrawn every ``update_proj_gap`` updates, and M, V Adam's moments of R =
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from trainplan.errors import PlanError
-from trainplan.optim.apollo_settings import check_group, low_rank, rank_of
+from trainplan.optim.apollo_settings import check_group
 from trainplan.optim.apollo_update import apollo_step
-from trainplan.optim.loading import restore_types
-from trainplan.optim.plain_adamw import adamw_step
+from trainplan.optim.grouped import GroupedOptimizer, check_gradient
+from trainplan.optim.plain_adamw import PlainAdamW
 from trainplan.optim.projection import (
     channels_first,
     next_seed,
     projection_for,
     singular_projection,
 )
+from trainplan.optim.ranks import low_rank, rank_for
 from trainplan.optim.scratch import Scratch
 
 _SEEDS_APART = 0x9E3779B1  # the CPU's generator reads the lowest 32 bits alone
 
 
-class APOLLO(torch.optim.Optimizer):
+class APOLLO(GroupedOptimizer):
     """Train matrices with projected scales, and everything else with AdamW.
 
     Matrices and convolution kernels of a group with a ``rank`` are projected, biases and norms are
@@ -112,7 +111,6 @@ class APOLLO(torch.optim.Optimizer):
         foreach: bool | None = None,
     ) -> None:
         defaults = {key: value for key, value in locals().items() if key not in _NOT_DEFAULTS}
-        check_group(defaults, "APOLLO")
         self._drawn: dict[Tensor, tuple[int, Tensor]] = {}
         super().__init__(params, defaults)
 
@@ -121,60 +119,26 @@ class APOLLO(torch.optim.Optimizer):
         super().__setstate__(state)
         self._drawn = {}
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Take further parameters, with settings of their own."""
-        check_group({**self.defaults, **param_group}, f"param_groups[{len(self.param_groups)}]")
-        super().add_param_group(param_group)
+    _check_group = staticmethod(check_group)
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a state, to the bit and also between two refreshes of the projections."""
-        super().load_state_dict(state_dict)
-        restore_types(self, state_dict)
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update all parameters that have gradients.
-
-        Args:
-            closure: Evaluates the model again, and returns the loss.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        self._update()
-        return loss
-
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _update(self) -> None:
         index = 0
         scratch = Scratch()
         for group in self.param_groups:
-            plain: dict[tuple[Any, ...], list[Tensor]] = defaultdict(list)
+            plain = PlainAdamW(group)
             for p in group["params"]:
                 index += 1
                 if p.grad is None:
                     continue
-                _check_gradient(p.grad, index)
+                check_gradient(p.grad, "APOLLO", f"gradient of parameter {index}")
                 if low_rank(p, group):
                     state = self._projected_state(p, group, index)
                     projection = self._projection(p, p.grad, state, group)
                     apollo_step(p, p.grad, projection, state, group, scratch)
                     state["step"] += 1
                 else:
-                    state = self._plain_state(p)
-                    state["step"] += 1
-                    plain[state["step"], p.device, p.dtype].append(p)
-            for params in plain.values():
-                adamw_step(params, [self.state[p] for p in params], group)
-
-    def _plain_state(self, p: Tensor) -> dict[str, Any]:
-        state: dict[str, Any] = self.state[p]
-        if not state:
-            state["step"] = 0
-            state["exp_avg"] = torch.zeros_like(p)
-            state["exp_avg_sq"] = torch.zeros_like(p)
-        return state
+                    plain.add(p, self.state[p])
+            plain.step()
 
     def _projected_state(self, p: Tensor, group: dict[str, Any], index: int) -> dict[str, Any]:
         """The state of a matrix; ``step`` counts completed updates while one is made."""
@@ -182,7 +146,7 @@ class APOLLO(torch.optim.Optimizer):
         if not state:
             wide = torch.promote_types(p.dtype, torch.float32)
             kind = p.dtype if group["mode"] == "authors" else wide
-            shape = (channels_first(p).shape[0], rank_of(p, group))
+            shape = (channels_first(p).shape[0], rank_for(group["rank"], p))
             state["step"] = 0
             state["seed"] = (group["seed"] * _SEEDS_APART + index) % 2**63
             state["exp_avg"] = torch.zeros(shape, dtype=kind, device=p.device)
@@ -242,16 +206,3 @@ class APOLLOMini(APOLLO):
         **options: Any,
     ) -> None:
         super().__init__(params, lr, rank=rank, scale=scale, scale_type=scale_type, **options)
-
-
-def _check_gradient(grad: Tensor, index: int) -> None:
-    if grad.is_sparse or grad.is_complex():
-        kind = "sparse" if grad.is_sparse else "complex"
-        raise PlanError(
-            f"APOLLO has no update for {kind} gradients",
-            place=f"gradient of parameter {index}",
-            value=tuple(grad.shape),
-            remedy="Give that parameter to torch.optim.SparseAdam"
-            if grad.is_sparse
-            else "Train its real and imaginary parts",
-        )

@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from trainplan.errors import PlanError, nearest
+from trainplan.optim.grouped import check_betas, check_choices, check_not_negative
+from trainplan.optim.ranks import check_rank
 from trainplan.schedules.values import count, finite
 
 _CHOICES = {
@@ -74,55 +76,24 @@ def _tables(model: nn.Module) -> set[int]:
     return found
 
 
-def low_rank(p: Tensor, group: Mapping[str, Any]) -> bool:
-    """Whether a parameter is projected: a matrix or kernel of a group with a rank."""
-    return group["rank"] is not None and p.ndim >= 2 and p.numel() > 0
-
-
-def rank_of(p: Tensor, group: Mapping[str, Any]) -> int:
-    """The rank for a parameter: as given, or that share of its shorter side; at least 1."""
-    rank = group["rank"]
-    if isinstance(rank, float):
-        return max(1, round(rank * min(p.shape[0], p.numel() // p.shape[0])))
-    return int(rank)
-
-
 def check_group(group: Mapping[str, Any], place: str) -> None:
     """Refuse what cannot be meant.
 
     Raises:
         PlanError: Naming the setting, its value and what it may be.
     """
-    for name, choices in _CHOICES.items():
-        if group[name] not in choices:
-            remedy = nearest(group[name], choices)
-            raise PlanError("unknown", place=f"{place}: {name}", value=group[name], remedy=remedy)
-    _check_rank(group["rank"], f"{place}: rank")
+    check_choices(group, _CHOICES, place)
+    if group["rank"] is not None:
+        check_rank(group["rank"], f"{place}: rank")
     count(group["update_proj_gap"], f"{place}: update_proj_gap")
     count(group["seed"], f"{place}: seed", least=0, most=2**32 - 1)
-    for name in ("lr", "weight_decay", "eps"):
-        value = float(group[name])
-        if not value >= 0:
-            raise PlanError("must not be below 0", place=f"{place}: {name}", value=value)
+    check_not_negative(group, ("lr", "weight_decay", "eps"), place)
+    check_betas(group, place)
     if not finite(group["scale"], f"{place}: scale") > 0:
         raise PlanError("must be above 0", place=f"{place}: scale", value=group["scale"])
-    betas = group["betas"]
-    if len(betas) != 2 or not all(0 <= float(beta) < 1 for beta in betas):
-        raise PlanError("two numbers in [0, 1)", place=f"{place}: betas", value=betas)
     growth = group["norm_growth"]
     if growth is not None and not finite(growth, f"{place}: norm_growth") > 1:
         remedy = "Give a factor such as 1.01, or None for no limit"
         raise PlanError(
             "must be above 1", place=f"{place}: norm_growth", value=growth, remedy=remedy
         )
-
-
-def _check_rank(rank: Any, place: str) -> None:
-    if rank is None:
-        return
-    if isinstance(rank, float):
-        if not 0 < rank <= 1:
-            remedy = "Give a whole number, a share of the shorter side, or None for AdamW"
-            raise PlanError("a share must lie in (0, 1]", place=place, value=rank, remedy=remedy)
-        return
-    count(rank, place)

@@ -18,26 +18,24 @@ of updates begin anew.
 from __future__ import annotations
 
 import warnings
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from trainplan.errors import PlanError
-from trainplan.optim.apollo_settings import low_rank
 from trainplan.optim.coso_settings import check_group
 from trainplan.optim.coso_update import coso_step, oriented
+from trainplan.optim.grouped import GroupedOptimizer, check_gradient
 from trainplan.optim.historical_subspace import HistoricalSubspace
-from trainplan.optim.loading import restore_types
-from trainplan.optim.plain_adamw import adamw_step
+from trainplan.optim.plain_adamw import PlainAdamW
+from trainplan.optim.ranks import low_rank
 from trainplan.optim.scratch import Scratch
 
 _FULL = 0.9  # share of the directions from which on little can be learned
 
 
-class CoSOAdamW(torch.optim.Optimizer):
+class CoSOAdamW(GroupedOptimizer):
     """Adam in a subspace of each matrix, out of the way of earlier tasks; AdamW for the rest.
 
     Call `end_task` between two tasks. Give it the matrices of a pre-trained model that are to
@@ -113,19 +111,12 @@ class CoSOAdamW(torch.optim.Optimizer):
         foreach: bool | None = None,
     ) -> None:
         defaults = {key: value for key, value in locals().items() if key not in _NOT_DEFAULTS}
-        check_group(defaults, "CoSOAdamW")
         super().__init__(params, {**defaults, "task": 0})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Take further parameters, with settings of their own."""
-        check_group({**self.defaults, **param_group}, f"param_groups[{len(self.param_groups)}]")
+        """Take further parameters, with settings of their own, in the task of the others."""
         task = self.task if self.param_groups else 0
         super().add_param_group({"task": task, **param_group})
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a state, to the bit, within a task or between two."""
-        super().load_state_dict(state_dict)
-        restore_types(self, state_dict)
 
     @property
     def task(self) -> int:
@@ -171,52 +162,21 @@ class CoSOAdamW(torch.optim.Optimizer):
             text = "weight decay moves what ended tasks need: set weight_decay=0 for the matrices"
             warnings.warn(text, stacklevel=2)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update all parameters that have gradients.
+    _check_group = staticmethod(check_group)
 
-        Args:
-            closure: Evaluates the model again, and returns the loss.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        self._update()
-        return loss
-
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _update(self) -> None:
         scratch = Scratch()
         for group in self.param_groups:
-            plain: dict[tuple[Any, ...], list[Tensor]] = defaultdict(list)
+            plain = PlainAdamW(group)
             for p in group["params"]:
                 if p.grad is None:
                     continue
-                _check_gradient(p.grad)
+                check_gradient(p.grad, "CoSO")
                 if low_rank(p, group):
                     coso_step(p, p.grad, self.state[p], group, scratch)
-                    continue
-                state = self.state[p]
-                if not state:
-                    state["step"] = 0
-                    state["exp_avg"] = torch.zeros_like(p)
-                    state["exp_avg_sq"] = torch.zeros_like(p)
-                state["step"] += 1
-                plain[state["step"], p.device, p.dtype].append(p)
-            for params in plain.values():
-                adamw_step(params, [self.state[p] for p in params], group)
+                else:
+                    plain.add(p, self.state[p])
+            plain.step()
 
 
 _NOT_DEFAULTS = ("self", "params", "__class__")
-
-
-def _check_gradient(grad: Tensor) -> None:
-    if grad.is_sparse or grad.is_complex():
-        kind = "sparse" if grad.is_sparse else "complex"
-        raise PlanError(
-            f"CoSO has no update for {kind} gradients",
-            place="gradient",
-            value=tuple(grad.shape),
-            remedy="Give that parameter to another optimizer",
-        )

@@ -7,7 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from trainplan.errors import PlanError, nearest
+from trainplan.errors import PlanError
+from trainplan.optim.grouped import check_betas, check_choices, check_not_negative
+from trainplan.optim.ranks import check_rank, rank_for, shorter_side
 from trainplan.schedules import Duration, Sampled, Schedule, Shifted, constant, cosine
 from trainplan.schedules.values import count, finite
 
@@ -44,9 +46,7 @@ def quarter_cosine(peak: float, epochs: int, delay: int = 0) -> Schedule:
 
 def size(value: int | float, p: Tensor) -> int:
     """A rank as given, or that share of a parameter's shorter side; from 1 to that side."""
-    shorter = min(p.shape[0], p.numel() // p.shape[0])
-    wanted = round(value * shorter) if isinstance(value, float) else int(value)
-    return max(1, min(wanted, shorter))
+    return min(rank_for(value, p), shorter_side(p))
 
 
 def check_group(group: Mapping[str, Any], place: str) -> None:
@@ -55,43 +55,23 @@ def check_group(group: Mapping[str, Any], place: str) -> None:
     Raises:
         PlanError: Naming the setting, its value and what it may be.
     """
-    for name, choices in _CHOICES.items():
-        if group[name] not in choices:
-            remedy = nearest(group[name], choices)
-            raise PlanError("unknown", place=f"{place}: {name}", value=group[name], remedy=remedy)
+    check_choices(group, _CHOICES, place)
     _check_ranks(group["rank"], group["sketch_rank"], place)
     count(group["update_proj_gap"], f"{place}: update_proj_gap")
     if group["sketch_gap"] is not None:
         count(group["sketch_gap"], f"{place}: sketch_gap")
-    for name in ("lr", "weight_decay", "eps"):
-        value = float(group[name])
-        if not value >= 0:
-            raise PlanError("must not be below 0", place=f"{place}: {name}", value=value)
+    check_not_negative(group, ("lr", "weight_decay", "eps"), place)
+    check_betas(group, place)
     for name in ("decay", "threshold"):
         if not 0 <= finite(group[name], f"{place}: {name}") <= 1:
             raise PlanError("must lie in [0, 1]", place=f"{place}: {name}", value=group[name])
-    betas = group["betas"]
-    if len(betas) != 2 or not all(0 <= float(beta) < 1 for beta in betas):
-        raise PlanError("two numbers in [0, 1)", place=f"{place}: betas", value=betas)
 
 
 def _check_ranks(rank: Any, sketch_rank: Any, place: str) -> None:
     """Both whole numbers or shares of the shorter side, the sketch at least as large."""
-    named = {"rank": rank, "sketch_rank": sketch_rank}
-    for name, value in named.items():
-        if name == "rank" and value is None:
-            continue
-        if isinstance(value, float):
-            if not 0 < value <= 1:
-                remedy = "Give a whole number, or a share of the shorter side"
-                raise PlanError(
-                    "a share must lie in (0, 1]",
-                    place=f"{place}: {name}",
-                    value=value,
-                    remedy=remedy,
-                )
-        else:
-            count(value, f"{place}: {name}")
+    if rank is not None:
+        check_rank(rank, f"{place}: rank")
+    check_rank(sketch_rank, f"{place}: sketch_rank")
     if rank is not None and type(rank) is type(sketch_rank) and sketch_rank < rank:
         raise PlanError(
             f"the sketch is smaller than the subspace of rank {rank}",

@@ -8,6 +8,7 @@ With t the number of the update, it differs from PyTorch's in where eps and the 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -104,3 +105,25 @@ def adamw_step(params: Sequence[Tensor], states: Sequence[dict[str, Any]], group
         p.addcdiv_(first, second.sqrt().add_(group["eps"]), value=-size)
         if keep != 1:
             p.mul_(keep)
+
+
+class PlainAdamW:
+    """The parameters of a group that are left to AdamW, gathered and then updated together."""
+
+    def __init__(self, group: dict[str, Any]) -> None:
+        self._group = group
+        self._alike: dict[tuple[Any, ...], list[tuple[Tensor, dict[str, Any]]]] = defaultdict(list)
+
+    def add(self, p: Tensor, state: dict[str, Any]) -> None:
+        """Take a parameter with its state, which is filled if it is empty."""
+        if not state:
+            state["step"] = 0
+            state["exp_avg"] = torch.zeros_like(p)
+            state["exp_avg_sq"] = torch.zeros_like(p)
+        state["step"] += 1
+        self._alike[state["step"], p.device, p.dtype].append((p, state))
+
+    def step(self) -> None:
+        """Update them."""
+        for pairs in self._alike.values():
+            adamw_step([p for p, _ in pairs], [state for _, state in pairs], self._group)

@@ -13,14 +13,14 @@ its spread. At initialisation it is, but for gains of norms close to the loss.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from trainplan.errors import PlanError, nearest
-from trainplan.optim.loading import restore_types
+from trainplan.errors import PlanError
+from trainplan.optim.grouped import GroupedOptimizer, check_choices, check_not_negative
 from trainplan.optim.tensor_scales import SCALES, scale_of
 from trainplan.schedules.values import finite
 
@@ -29,7 +29,20 @@ _NOT_DEFAULTS = ("self", "params", "__class__")
 _IN_CACHE = 2**17  # numbers: weights, gradients and buffers of so many stay in a core's cache
 
 
-class SGDSaI(torch.optim.Optimizer):
+def check_group(group: Mapping[str, Any], place: str) -> None:
+    """Refuse what cannot be meant."""
+    check_choices(group, _CHOICES, place)
+    check_not_negative(group, ("lr", "weight_decay", "eps"), place)
+    if not 0 <= float(group["momentum"]) < 1:
+        value = group["momentum"]
+        raise PlanError("must lie in [0, 1)", place=f"{place}: momentum", value=value)
+    most = group["max_scale"]
+    if most is not None and not finite(most, f"{place}: max_scale") > 0:
+        remedy = "Give a factor such as 10, or None for no limit"
+        raise PlanError("must be above 0", place=f"{place}: max_scale", value=most, remedy=remedy)
+
+
+class SGDSaI(GroupedOptimizer):
     """SGD with momentum and a constant multiplier of the learning rate for each tensor.
 
     Its state is one buffer, half of AdamW's. At initialisation the measured multiplier and
@@ -87,18 +100,7 @@ class SGDSaI(torch.optim.Optimizer):
         foreach: bool | None = None,
     ) -> None:
         defaults = {key: value for key, value in locals().items() if key not in _NOT_DEFAULTS}
-        _check_group(defaults, "SGDSaI")
         super().__init__(params, defaults)
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Take further parameters, with settings of their own."""
-        _check_group({**self.defaults, **param_group}, f"param_groups[{len(self.param_groups)}]")
-        super().add_param_group(param_group)
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a state, with the scales that were measured."""
-        super().load_state_dict(state_dict)
-        restore_types(self, state_dict)
 
     @property
     def largest(self) -> float | None:
@@ -109,21 +111,8 @@ class SGDSaI(torch.optim.Optimizer):
         """The scale of each parameter that was measured, by name."""
         return {n: self.state[p]["scale"] for n, p in named if "scale" in self.state.get(p, {})}
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update all parameters that have gradients.
+    _check_group = staticmethod(check_group)
 
-        Args:
-            closure: Evaluates the model again, and returns the loss.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        self._update()
-        return loss
-
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _update(self) -> None:
         groups = [[p for p in g["params"] if p.grad is not None] for g in self.param_groups]
         self._measure(groups)
@@ -211,21 +200,3 @@ def _batches(params: Sequence[Tensor]) -> Iterator[list[Tensor]]:
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def _check_group(group: Mapping[str, Any], place: str) -> None:
-    for name, choices in _CHOICES.items():
-        if group[name] not in choices:
-            remedy = nearest(group[name], choices)
-            raise PlanError("unknown", place=f"{place}: {name}", value=group[name], remedy=remedy)
-    for name in ("lr", "weight_decay", "eps"):
-        if not float(group[name]) >= 0:
-            value = group[name]
-            raise PlanError("must not be below 0", place=f"{place}: {name}", value=value)
-    if not 0 <= float(group["momentum"]) < 1:
-        value = group["momentum"]
-        raise PlanError("must lie in [0, 1)", place=f"{place}: momentum", value=value)
-    most = group["max_scale"]
-    if most is not None and not finite(most, f"{place}: max_scale") > 0:
-        remedy = "Give a factor such as 10, or None for no limit"
-        raise PlanError("must be above 0", place=f"{place}: max_scale", value=most, remedy=remedy)

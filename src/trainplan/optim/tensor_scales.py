@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from trainplan.errors import PlanError, nearest
+from trainplan.optim.grouped import check_gradient
 
 SCALES = ("gsnr", "sqrt_numel")
 
@@ -100,14 +101,7 @@ def scale_of(p: Tensor, group: Mapping[str, Any]) -> float | None:
     """The scale of a tensor, not normalised; ``None`` if its gradient says nothing yet."""
     grad, root = p.grad, p.numel() ** 0.5
     assert grad is not None  # noqa: S101 - the caller has looked
-    if grad.is_sparse or grad.is_complex():
-        kind = "sparse" if grad.is_sparse else "complex"
-        raise PlanError(
-            f"SGD-SaI has no scale for {kind} gradients",
-            place="gradient",
-            value=tuple(grad.shape),
-            remedy="Give that parameter to another optimizer",
-        )
+    check_gradient(grad, "SGD-SaI")
     authors = group["mode"] == "authors"
     if not authors and not grad.any():
         return None
