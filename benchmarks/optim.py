@@ -147,6 +147,17 @@ ROWS |= {
 }
 
 
+def whole_step(model: nn.Module, inputs: torch.Tensor, optimizer: torch.optim.Optimizer) -> Step:
+    """Forward, backward and update of a model."""
+
+    def step() -> None:
+        optimizer.zero_grad()
+        model(inputs).square().mean().backward()
+        optimizer.step()
+
+    return step
+
+
 def convolutional(wrap: Callable[[nn.Module], nn.Module]) -> Callable[[Params], Step]:
     """A whole step of a small network on 64 images of 32 x 32, its first layer wrapped."""
 
@@ -155,15 +166,9 @@ def convolutional(wrap: Callable[[nn.Module], nn.Module]) -> Callable[[Params], 
         layers += [nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
         layers += [nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4096, 10)]
         layers[0] = wrap(layers[0])
-        model, images = nn.Sequential(*layers), torch.randn(64, 3, 32, 32)
+        model = nn.Sequential(*layers)
         optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-
-        def step() -> None:
-            optimizer.zero_grad()
-            model(images).square().mean().backward()
-            optimizer.step()
-
-        return step
+        return whole_step(model, torch.randn(64, 3, 32, 32), optimizer)
 
     return build
 
@@ -186,14 +191,7 @@ def transformer(hold: bool) -> Callable[[Params], Step]:
         optimizer = torch.optim.AdamW(model.parameters(), fused=True)
         if hold:
             NormProjector(model, lambda _, p: p.ndim == 2).attach(optimizer)
-        tokens = torch.randn(8, 64, 256)
-
-        def step() -> None:
-            optimizer.zero_grad()
-            model(tokens).square().mean().backward()
-            optimizer.step()
-
-        return step
+        return whole_step(model, torch.randn(8, 64, 256), optimizer)
 
     return build
 
