@@ -149,20 +149,6 @@ def test_no_old_buffer_comes_back_with_momentum(foreach):
     assert same(weights(model), weights(other))
 
 
-def test_parameters_are_updated_in_batches_that_leave_none_out(monkeypatch):
-    import trainplan.optim.sgd_sai as module
-
-    model, other = net(), net()
-    train(model, sai(model))
-    monkeypatch.setattr(module, "_IN_CACHE", 200)
-    params = list(other.parameters())
-    sizes = [len(batch) for batch in module._batches(params)]
-    assert len(sizes) > 2
-    assert sum(sizes) == len(params)
-    train(other, sai(other))
-    assert same(weights(model), weights(other))
-
-
 def test_the_multipliers_of_any_other_optimizer():
     model, other = net(), net()
     loss_of(model, 0).backward()

@@ -54,6 +54,14 @@ class UpdateContract:
         assert end < self.subject.learns * begin
         assert all(p.dtype == dtype and p.isfinite().all() for p in model.parameters())
 
+    def test_gradients_may_lie_in_memory_otherwise_than_weights(self):
+        def turn(t, model):
+            for p in model.parameters():
+                p.grad = p.grad.transpose(0, -1).contiguous().transpose(0, -1)
+
+        turned = weights(self.trained(before=turn)[0])
+        assert difference(turned, weights(self.trained()[0]), weights(net())) < 1e-4
+
     @pytest.mark.parametrize("dtype", DTYPES, ids=str)
     def test_both_paths_agree(self, dtype):
         if "foreach" not in self.subject.options:

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainplan.optim.plain_adamw import FUSED, bias_correction, normalise_, update_moments
+from trainplan.optim.fused import fusible
+from trainplan.optim.plain_adamw import bias_correction, normalise_, update_moments
 from trainplan.optim.scratch import Scratch
 
 _TINY = 1e-8  # the published code's, beside norms
@@ -86,7 +87,7 @@ def _scales(
 ) -> Tensor:
     """The same in buffers, and moments in one pass."""
     first, second = state["exp_avg"], state["exp_avg_sq"]
-    if first.numel() < _SMALL or first.device.type not in FUSED:
+    if first.numel() < _SMALL or not fusible(first, second):
         return _plain_scales(grad, projection, state, group)
     tall = grad.shape[0] >= grad.shape[1]
     projected = scratch.take("projected", first.shape, grad.dtype, grad.device)

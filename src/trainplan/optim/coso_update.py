@@ -14,8 +14,9 @@ from torch import Tensor
 from trainplan.errors import PlanError
 from trainplan.optim.coso_settings import size
 from trainplan.optim.frequent_directions import FrequentDirections, left_singular
+from trainplan.optim.fused import fusible
 from trainplan.optim.historical_subspace import HistoricalSubspace
-from trainplan.optim.plain_adamw import FUSED, bias_correction, normalise_, update_moments
+from trainplan.optim.plain_adamw import bias_correction, normalise_, update_moments
 from trainplan.optim.scratch import Scratch
 
 _ROUNDING = 10  # singular values below so many roundings of the gradient's norm are noise
@@ -73,7 +74,7 @@ def _fast_step(
     projection, first, second = state["projection"], state["exp_avg"], state["exp_avg_sq"]
     projected = scratch.take("projected", first.shape, first.dtype, first.device)
     torch.mm(projection.T, flat, out=projected)
-    if first.numel() < _SMALL or first.device.type not in FUSED:
+    if first.numel() < _SMALL or not fusible(first, second):
         update_moments(projected, first, second, group["betas"])
         projected = first / second.sqrt().add_(group["eps"])
     else:

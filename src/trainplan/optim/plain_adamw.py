@@ -14,43 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.adamw import adamw
 
-FUSED = ("cpu", "cuda", "mps", "xpu")
-"""Kinds of devices for which PyTorch has a fused Adam."""
-
-_NEVER_CORRECTED = 1e30  # as a number of updates: beta to this power is 0
-
-
-def fused_adam(
-    params: Sequence[Tensor],
-    grads: Sequence[Tensor],
-    moments: Sequence[tuple[Tensor, Tensor]],
-    *,
-    lr: float,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float = 0.0,
-    maximize: bool = False,
-) -> None:
-    """W <- (1 - lr * decay) W - lr * M / (sqrt(V) + eps) in one pass, after that of moments."""
-    adamw(
-        list(params),
-        list(grads),
-        [first for first, _ in moments],
-        [second for _, second in moments],
-        [],
-        [torch.full((), _NEVER_CORRECTED, device=p.device) for p in params],
-        foreach=False,
-        fused=True,
-        amsgrad=False,
-        beta1=betas[0],
-        beta2=betas[1],
-        lr=lr,
-        weight_decay=weight_decay,
-        eps=eps,
-        maximize=maximize,
-    )
+from trainplan.optim.fused import fused_adam, fusible
 
 
 def normalise_(
@@ -87,7 +52,8 @@ def adamw_step(params: Sequence[Tensor], states: Sequence[dict[str, Any]], group
     keep = 1 - lr * group["weight_decay"]
     moments = [(state["exp_avg"], state["exp_avg_sq"]) for state in states]
     grads = [p.grad for p in params if p.grad is not None]
-    if group["foreach"] is not False and all(p.device.type in FUSED for p in params):
+    alike = zip(params, grads, moments, strict=True)
+    if group["foreach"] is not False and all(fusible(p, g, *pair) for p, g, pair in alike):
         fused_adam(
             params,
             grads,

@@ -13,20 +13,19 @@ its spread. At initialisation it is, but for gains of norms close to the loss.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from trainplan.errors import PlanError
+from trainplan.optim.fused import momentum_step
 from trainplan.optim.grouped import GroupedOptimizer, check_choices, check_not_negative
 from trainplan.optim.tensor_scales import SCALES, scale_of
 from trainplan.schedules.values import finite
 
 _CHOICES = {"scale": SCALES, "mode": ("default", "authors")}
 _NOT_DEFAULTS = ("self", "params", "__class__")
-_IN_CACHE = 2**17  # numbers: weights, gradients and buffers of so many stay in a core's cache
 
 
 def check_group(group: Mapping[str, Any], place: str) -> None:
@@ -76,6 +75,7 @@ class SGDSaI(GroupedOptimizer):
         PlanError: For settings that cannot be meant; for sparse or complex gradients; and if the
             gradient to be measured is not finite.
 
+    >>> import torch
     >>> model = torch.nn.Linear(64, 16)
     >>> optimizer = SGDSaI(model.parameters(), scale="sqrt_numel")
     >>> model(torch.ones(1, 64)).square().sum().backward()
@@ -120,11 +120,9 @@ class SGDSaI(GroupedOptimizer):
             lr, momentum = float(group["lr"]), float(group["momentum"])
             keep = 1 - lr * float(group["weight_decay"])
             rate = lr if group["maximize"] else -lr
-            if group["foreach"] is False:
-                self._plain(params, rate, momentum, keep)
-            else:
-                for batch in _batches(params):
-                    self._fast(batch, rate, momentum, keep)
+            update = self._plain if group["foreach"] is False else self._fast
+            for p in params:
+                update(p, rate, momentum, keep)
 
     def _measure(self, groups: Sequence[Sequence[Tensor]]) -> None:
         """Find the scale of every tensor that has none yet and a gradient to find it from."""
@@ -143,60 +141,34 @@ class SGDSaI(GroupedOptimizer):
             state["scale"] = ratio if normalize else value
             state["largest"] = largest
 
-    def _plain(self, params: Sequence[Tensor], rate: float, momentum: float, keep: float) -> None:
-        for p in params:
-            grad, state = p.grad, self.state.get(p, {})
-            assert grad is not None  # noqa: S101 - chosen so
-            if "scale" not in state:  # zero so far
-                p.copy_(p * keep)
-                continue
-            direction = grad
-            if not momentum:
-                state.pop("momentum_buffer", None)
-            else:
-                old = state.get("momentum_buffer")
-                direction = grad if old is None else momentum * old + (1 - momentum) * grad
-                state["momentum_buffer"] = direction.clone()
-            p.copy_(p * keep + rate * state["scale"] * direction)
-
-    def _fast(self, params: Sequence[Tensor], rate: float, momentum: float, keep: float) -> None:
-        measured = [p for p in params if "scale" in self.state.get(p, {})]
-        directions = [p.grad for p in measured if p.grad is not None]
-        if momentum:
-            directions = self._move_buffers(measured, directions, momentum)
+    def _plain(self, p: Tensor, rate: float, momentum: float, keep: float) -> None:
+        grad, state = p.grad, self.state.get(p, {})
+        assert grad is not None  # noqa: S101 - chosen so
+        if "scale" not in state:
+            p.copy_(p * keep)
+            return
+        direction = grad
+        if not momentum:
+            state.pop("momentum_buffer", None)
         else:
-            for p in measured:  # or it would be stale when momentum comes back
-                self.state[p].pop("momentum_buffer", None)
+            old = state.get("momentum_buffer")
+            direction = grad if old is None else momentum * old + (1 - momentum) * grad
+            state["momentum_buffer"] = direction.clone()
+        p.copy_(p * keep + rate * state["scale"] * direction)
+
+    def _fast(self, p: Tensor, rate: float, momentum: float, keep: float) -> None:
+        grad, state = p.grad, self.state.get(p, {})
+        assert grad is not None  # noqa: S101 - chosen so
         if keep != 1:
-            torch._foreach_mul_(list(params), keep)
-        for p, direction in zip(measured, directions, strict=True):
-            p.add_(direction, alpha=rate * self.state[p]["scale"])  # needs no memory
-
-    def _move_buffers(
-        self, params: Sequence[Tensor], grads: Sequence[Tensor], momentum: float
-    ) -> list[Tensor]:
-        buffers, old, new = [], [], []
-        for p, grad in zip(params, grads, strict=True):
-            state = self.state[p]
-            if "momentum_buffer" in state:
-                old.append(state["momentum_buffer"])
-                new.append(grad)
-            else:
-                state["momentum_buffer"] = grad.clone()
-            buffers.append(state["momentum_buffer"])
-        if old:
-            torch._foreach_lerp_(old, new, 1 - momentum)
-        return buffers
-
-
-def _batches(params: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Parameters to update together: few at a time on the CPU, where memory is the limit."""
-    batch, size = [], 0
-    for p in params:
-        batch.append(p)
-        size += p.numel()
-        if size >= _IN_CACHE and p.device.type == "cpu":
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+            p.mul_(keep)
+        if "scale" not in state:  # zero so far
+            return
+        rate *= state["scale"]
+        if not momentum:
+            state.pop("momentum_buffer", None)  # or it would be stale when momentum comes back
+            p.add_(grad, alpha=rate)
+        elif "momentum_buffer" not in state:
+            state["momentum_buffer"] = grad.clone()
+            p.add_(grad, alpha=rate)
+        else:
+            momentum_step(p, grad, state["momentum_buffer"], lr=-rate, momentum=momentum)
