@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         mixture_tokens,
         normalised,
     )
+    from trainplan.data.motion import Motion, MotionCurriculum, motion_magnitude
     from trainplan.data.order import Order
     from trainplan.data.pacings import pacing
     from trainplan.data.planned import from_plan
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from trainplan.data.scoring import loss_scorer, score
     from trainplan.data.sources import Replacement, Shuffle, Source
     from trainplan.data.streams import Streams
+    from trainplan.data.triplets import Triplets, motion_triplets
 
 _HOME = {
     "AgeSchedule": "age_schedule",
@@ -81,6 +83,11 @@ _HOME = {
     "parity": "memory_tasks",
     "Streams": "streams",
     "Mixture": "mixing",
+    "Motion": "motion",
+    "MotionCurriculum": "motion",
+    "motion_magnitude": "motion",
+    "Triplets": "triplets",
+    "motion_triplets": "triplets",
     "temperature_weights": "mixing",
     "pacing": "pacings",
     "Curriculum": "curriculum",
@@ -139,6 +146,8 @@ __all__ = [
     "MemoryStream",
     "MemoryTask",
     "Mixture",
+    "Motion",
+    "MotionCurriculum",
     "Order",
     "QualityOrder",
     "Ranking",
@@ -154,6 +163,7 @@ __all__ = [
     "Stage",
     "Streams",
     "Tally",
+    "Triplets",
     "WholeWordCollator",
     "branch_cost",
     "choose_words",
@@ -168,6 +178,8 @@ __all__ = [
     "mask_rate",
     "mixture_at",
     "mixture_tokens",
+    "motion_magnitude",
+    "motion_triplets",
     "normalised",
     "pacing",
     "parity",
@@ -188,7 +200,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if _HOME[name] in ("collators", "streams"):
+    if _HOME[name] in ("collators", "streams", "triplets"):
         require("torch", extra="torch")
     value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = value

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from trainplan.data.batches import Batch, Indices
 from trainplan.errors import PlanError
 
 
@@ -15,7 +16,7 @@ class Joined:
 
     Unlike ``torch.utils.data.ConcatDataset`` it passes whole batches on to data sets that take
     them (Hugging Face's), and unlike ``datasets.concatenate_datasets`` it asks for no common
-    columns.
+    columns. Data sets learn the optimizer step from the `Batch` that they are given.
 
     Args:
         datasets: By name, in the order of the mixture's sizes.
@@ -52,10 +53,18 @@ class Joined:
         rows: list[Any] = [None] * wanted.size
         for k in np.unique(owners).tolist():
             places = np.flatnonzero(owners == k)
-            inner = (wanted[places] - self._edges[k]).tolist()
+            inner = _like(indices, wanted[places] - self._edges[k])
             part = self._parts[k]
             take = getattr(part, "__getitems__", None)
             found = take(inner) if take is not None else [part[i] for i in inner]
             for place, row in zip(places.tolist(), found, strict=True):
                 rows[place] = row
         return rows
+
+
+def _like(indices: Sequence[int], inner: Indices) -> Sequence[int]:
+    """Indices within one data set: a `Batch` of the same step if they were drawn in one."""
+    if isinstance(indices, Batch):
+        return Batch.of(inner, indices.step)
+    own: list[int] = inner.tolist()
+    return own

@@ -10,6 +10,8 @@ from trainplan._extras import require
 if TYPE_CHECKING:
     from trainplan.models.decoder import Decoder
     from trainplan.models.encoder import Encoder, masked_token_loss
+    from trainplan.models.interleaved_scan import InterleavedScan, SelectiveScan, interleave
+    from trainplan.models.laplacian import laplacian_distances, laplacian_loss
     from trainplan.models.leaky_rnn import LeakyRNN, accuracies, summed_loss
     from trainplan.models.mixing import MixedOperation, max_w_coefficients, mix
     from trainplan.models.timescales import (
@@ -26,6 +28,11 @@ _HOME = {
     "MixedOperation": "trainplan.models.mixing",
     "max_w_coefficients": "trainplan.models.mixing",
     "mix": "trainplan.models.mixing",
+    "InterleavedScan": "trainplan.models.interleaved_scan",
+    "SelectiveScan": "trainplan.models.interleaved_scan",
+    "interleave": "trainplan.models.interleaved_scan",
+    "laplacian_distances": "trainplan.models.laplacian",
+    "laplacian_loss": "trainplan.models.laplacian",
     "LeakyRNN": "trainplan.models.leaky_rnn",
     "accuracies": "trainplan.models.leaky_rnn",
     "summed_loss": "trainplan.models.leaky_rnn",
@@ -38,12 +45,17 @@ _HOME = {
 __all__ = [
     "Decoder",
     "Encoder",
+    "InterleavedScan",
     "LeakyRNN",
     "MixedOperation",
+    "SelectiveScan",
     "Timescale",
     "accuracies",
     "autocovariance",
     "fit_timescale",
+    "interleave",
+    "laplacian_distances",
+    "laplacian_loss",
     "masked_token_loss",
     "max_w_coefficients",
     "mix",
