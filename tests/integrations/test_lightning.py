@@ -434,3 +434,42 @@ def test_all_processes_count_and_hear_the_same(tmp_path):
     heard = [(16 * (t + 1), t + 1.0) for t in range(4)]
     assert first.startswith("64 [0.8, 0.7")
     assert first.strip().endswith(str(heard))
+
+
+class HeldRegression(example.Regression):
+    """A first layer whose steps move its activations, and a matrix of constant norm."""
+
+    def __init__(self):
+        super().__init__()
+        first = tp.optim.tract_layer(torch.nn.Linear(4, 8), lambda_=0.05)
+        self.layer = torch.nn.Sequential(first, torch.nn.Tanh(), torch.nn.Linear(8, 1))
+        self.projector = tp.optim.NormProjector(self, lambda name, _: name == "layer.2.weight")
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.projector.param_groups(effective_lr=0.05), lr=0.05)
+        tp.optim.drive_lambda(self.layer[0], optimizer)
+        self.projector.attach(optimizer)
+        return optimizer
+
+
+HELD = tp.Plan(
+    horizon=STEPS,
+    lr=tp.schedules.cosine(0.05),
+    effective_lr=tp.schedules.constant(0.05),
+    tract_lambda=tp.schedules.linear(0.05, end=0.2),
+)
+
+
+def test_a_preconditioned_first_layer_and_held_norms_resume(tmp_path, monkeypatch):
+    monkeypatch.setattr(example, "Regression", HeldRegression)
+    whole, _ = example.fit(tmp_path / "whole", STEPS, HELD)
+    example.fit(tmp_path / "part", 7, HELD)
+    resumed, _ = example.fit(
+        tmp_path / "part", STEPS, HELD, resume=tmp_path / "part" / "step=7.ckpt"
+    )
+    assert same(whole, resumed)
+    assert whole.layer[0].lambda_ == pytest.approx(HELD.at(STEPS - 1)["tract_lambda"])
+    start, end = HeldRegression().layer[2].weight.norm(), whole.layer[2].weight.norm()
+    assert end.item() == pytest.approx(start.item(), rel=1e-5)
+    moved = HeldRegression().layer[0].weight - whole.layer[0].weight
+    assert moved.abs().max() > 1e-3

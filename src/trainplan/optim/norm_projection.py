@@ -189,9 +189,11 @@ class NormProjector:
 
     def _go_last(self, _: Tensor) -> None:
         # Hooks run in the order they were registered in, and a plan attached since sets its values
-        # in one: go behind it, before the step begins.
+        # in one: go behind it, before the step begins. If it has begun, as with a closure, the
+        # plan's values are there, and have to be taken now.
         self._handles["before"].remove()
         self._handles["before"] = self._optimizer.register_step_pre_hook(self._before_step)
+        self._before_step(self._optimizer)
 
     def _before_step(self, optimizer: Any, *_: Any) -> None:
         for group in optimizer.param_groups:
