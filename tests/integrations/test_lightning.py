@@ -473,3 +473,28 @@ def test_a_preconditioned_first_layer_and_held_norms_resume(tmp_path, monkeypatc
     assert end.item() == pytest.approx(start.item(), rel=1e-5)
     moved = HeldRegression().layer[0].weight - whole.layer[0].weight
     assert moved.abs().max() > 1e-3
+
+
+class SparseRegression(example.Regression):
+    """Gradients grow what is active, which needs them before they are masked."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 1))
+        self.sparse = tp.optim.DynamicSparse(self, 0.5, grow="gradient", every=2)
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.AdamW(self.parameters())
+        self.sparse.attach(optimizer)
+        if self.sparse.task is None:
+            self.sparse.begin("first", steps=STEPS)
+        return optimizer
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_sparse_masks_grow_by_gradients_as_in_a_plain_loop(tmp_path, monkeypatch, accumulate):
+    monkeypatch.setattr(example, "Regression", SparseRegression)
+    module, _ = example.fit(tmp_path, STEPS, accumulate_grad_batches=accumulate)
+    loop = plain(plan, accumulate=accumulate)
+    assert same(module, loop)
+    assert not torch.equal(module.layer[0].weight == 0, SparseRegression().layer[0].weight == 0)

@@ -231,7 +231,7 @@ class DynamicSparse:
         _FOLLOWED.add(optimizer)
         self.drop_fraction.offer(optimizer.param_groups)
         self._handles = [
-            optimizer.register_step_pre_hook(lambda *_: self._mask(save=not self._masked)),
+            optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_step_post_hook(lambda *_: self._after_step()),
             optimizer.register_state_dict_post_hook(self._save),
             optimizer.register_load_state_dict_pre_hook(self._load),
@@ -252,6 +252,22 @@ class DynamicSparse:
         """
         self._mask(save=True)
         self._masked = True
+
+    def _before_step(
+        self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """Mask the gradients; those that a closure is to make, once it has made them."""
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if closure is None:
+            self._mask(save=not self._masked)
+            return None
+
+        def masked() -> Any:
+            loss = closure()
+            self._mask(save=not self._masked)
+            return loss
+
+        return args[:1], {**kwargs, "closure": masked}
 
     def _mask(self, *, save: bool) -> None:
         if self.task is None:
