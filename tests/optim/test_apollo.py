@@ -60,6 +60,12 @@ class TestWithoutKeepingProjections(UpdateContract):
     subject = Subject(make=lambda m, **o: apollo(m, keep_projections=False, **o))
 
 
+class TestWithoutAnyRank(UpdateContract):
+    """What is left to AdamW."""
+
+    subject = Subject(make=lambda model, **o: APOLLO(model.parameters(), lr=0.02, rank=None, **o))
+
+
 # With decay, a norm's weight in bfloat16 is rounded twice in each update, by either path.
 ROUNDED = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 0.3}
 
