@@ -16,6 +16,14 @@ from trainplan._extras import require
 
 if TYPE_CHECKING:
     from trainplan.data.age_schedule import AgeSchedule
+    from trainplan.data.augmentation import ValuedBatches, ValuedDataset, rand_augment
+    from trainplan.data.bandwidth import (
+        BandwidthStages,
+        bandwidth_stages,
+        equal_cost_stages,
+        greedy_bandwidths,
+    )
+    from trainplan.data.batch_replay import BatchReplay
     from trainplan.data.batches import Batch
     from trainplan.data.collators import WholeWordCollator
     from trainplan.data.curriculum import Curriculum
@@ -23,13 +31,18 @@ if TYPE_CHECKING:
         Ranking,
         column_difficulty,
         controls,
+        group_difficulty,
         length_difficulty,
         random_difficulty,
         rarity_difficulty,
     )
+    from trainplan.data.distances import class_distances, mmd2, transport
+    from trainplan.data.domain_distances import domain_distances
+    from trainplan.data.domains import DomainCurriculum, near_to_far, stages_open
     from trainplan.data.draws import Draws
     from trainplan.data.exposure import Exposure, describe, exposures
     from trainplan.data.feedback import Feedback, Tally
+    from trainplan.data.frequency import LowFrequencyCrop, lanczos_resize, low_frequency_crop
     from trainplan.data.horizon_curriculum import HorizonCurriculum
     from trainplan.data.joined import Joined
     from trainplan.data.masking import (
@@ -50,8 +63,16 @@ if TYPE_CHECKING:
     )
     from trainplan.data.motion import Motion, MotionCurriculum, motion_magnitude
     from trainplan.data.order import Order
-    from trainplan.data.pacings import pacing
+    from trainplan.data.pacings import cyclic_counts, cyclic_sizes, pacing, ramp_sizes
     from trainplan.data.planned import from_plan
+    from trainplan.data.pseudo_labels import (
+        diversity_loss,
+        diversity_weights,
+        domain_diversity,
+        identity_batches,
+        positives,
+        pseudo_labels,
+    )
     from trainplan.data.quality import QualityOrder, phase_order, quality_order, rate_share
     from trainplan.data.rehearsal import Rehearsal
     from trainplan.data.replay import (
@@ -67,8 +88,29 @@ if TYPE_CHECKING:
     from trainplan.data.sources import Replacement, Shuffle, Source
     from trainplan.data.streams import Streams
     from trainplan.data.triplets import Triplets, motion_triplets
+    from trainplan.data.weighted_subsets import WeightedSubsets, round_counts
+    from trainplan.data.weighting import effective_number, inclusion_probabilities, loss_weights
 
 _HOME = {
+    "loss_weights": "weighting",
+    "inclusion_probabilities": "weighting",
+    "effective_number": "weighting",
+    "round_counts": "weighted_subsets",
+    "WeightedSubsets": "weighted_subsets",
+    "ramp_sizes": "pacings",
+    "cyclic_sizes": "pacings",
+    "cyclic_counts": "pacings",
+    "BandwidthStages": "bandwidth",
+    "BatchReplay": "batch_replay",
+    "LowFrequencyCrop": "frequency",
+    "ValuedBatches": "augmentation",
+    "ValuedDataset": "augmentation",
+    "bandwidth_stages": "bandwidth",
+    "equal_cost_stages": "bandwidth",
+    "greedy_bandwidths": "bandwidth",
+    "lanczos_resize": "frequency",
+    "low_frequency_crop": "frequency",
+    "rand_augment": "augmentation",
     "AgeSchedule": "age_schedule",
     "BalancedReservoir": "reservoir",
     "Rehearsal": "rehearsal",
@@ -90,6 +132,19 @@ _HOME = {
     "motion_triplets": "triplets",
     "temperature_weights": "mixing",
     "pacing": "pacings",
+    "class_distances": "distances",
+    "mmd2": "distances",
+    "transport": "distances",
+    "domain_distances": "domain_distances",
+    "DomainCurriculum": "domains",
+    "near_to_far": "domains",
+    "stages_open": "domains",
+    "diversity_loss": "pseudo_labels",
+    "diversity_weights": "pseudo_labels",
+    "domain_diversity": "pseudo_labels",
+    "identity_batches": "pseudo_labels",
+    "positives": "pseudo_labels",
+    "pseudo_labels": "pseudo_labels",
     "Curriculum": "curriculum",
     "Exposure": "exposure",
     "describe": "exposure",
@@ -98,6 +153,7 @@ _HOME = {
     "Tally": "feedback",
     "Ranking": "difficulty",
     "column_difficulty": "difficulty",
+    "group_difficulty": "difficulty",
     "controls": "difficulty",
     "length_difficulty": "difficulty",
     "random_difficulty": "difficulty",
@@ -135,14 +191,18 @@ _HOME = {
 __all__ = [
     "AgeSchedule",
     "BalancedReservoir",
+    "BandwidthStages",
     "Batch",
+    "BatchReplay",
     "BatchSampler",
     "Curriculum",
+    "DomainCurriculum",
     "Draws",
     "Exposure",
     "Feedback",
     "HorizonCurriculum",
     "Joined",
+    "LowFrequencyCrop",
     "MemoryStream",
     "MemoryTask",
     "Mixture",
@@ -164,43 +224,72 @@ __all__ = [
     "Streams",
     "Tally",
     "Triplets",
+    "ValuedBatches",
+    "ValuedDataset",
+    "WeightedSubsets",
     "WholeWordCollator",
+    "bandwidth_stages",
     "branch_cost",
     "choose_words",
+    "class_distances",
     "column_difficulty",
     "controls",
+    "cyclic_counts",
+    "cyclic_sizes",
     "delayed_match",
     "describe",
+    "diversity_loss",
+    "diversity_weights",
+    "domain_distances",
+    "domain_diversity",
+    "effective_number",
+    "equal_cost_stages",
     "exposures",
     "from_plan",
+    "greedy_bandwidths",
+    "group_difficulty",
+    "identity_batches",
+    "inclusion_probabilities",
+    "lanczos_resize",
     "length_difficulty",
     "loss_scorer",
+    "loss_weights",
+    "low_frequency_crop",
     "mask_rate",
     "mixture_at",
     "mixture_tokens",
+    "mmd2",
     "motion_magnitude",
     "motion_triplets",
+    "near_to_far",
     "normalised",
     "pacing",
     "parity",
     "phase_order",
+    "positives",
+    "pseudo_labels",
     "quality_order",
+    "ramp_sizes",
+    "rand_augment",
     "random_difficulty",
     "rarity_difficulty",
     "rate_share",
     "replace_words",
     "replay_budget",
     "replay_counts",
+    "round_counts",
     "score",
     "select_words",
+    "stages_open",
     "temperature_weights",
+    "transport",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if _HOME[name] in ("collators", "streams", "triplets"):
+    if _HOME[name] in ("collators", "streams", "triplets", "batch_replay", "frequency"):
         require("torch", extra="torch")
     value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = value
