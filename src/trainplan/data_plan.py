@@ -28,7 +28,7 @@ BY: Final = ("fraction", "value")
 WITHIN: Final = ("pass", "draw", "sorted")
 POLICIES: Final = ("repeat", "stop", "cover", "drop", "error")
 DIFFICULTY: Final = ("column", "file")
-_PACING: Final = {"start", "full_at", "end", "power", "steps"}
+_PACING: Final = {"start", "full_at", "end", "power", "steps", "multiplier"}
 
 
 @dataclass(frozen=True)

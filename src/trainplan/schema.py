@@ -84,7 +84,8 @@ def _data() -> dict[str, Any]:
     schedule = {"$ref": _REF + "schedule"}
     share = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": "%\\s*$"}]}
     arguments = {"start": share, "end": share, "full_at": {"$ref": _REF + "duration"}}
-    named = _closed(arguments | {"power": _NUMBER, "steps": {"type": "integer", "minimum": 2}})
+    steps = {"type": "integer", "minimum": 2}
+    named = _closed(arguments | {"power": _NUMBER, "steps": steps, "multiplier": _NUMBER})
     pacing = [
         {"enum": list(PACINGS)},
         *(_one_key(name, {"anyOf": [named, {"type": "null"}]}) for name in PACINGS),

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from trainplan.schedules.pacings import PACINGS, fraction, pacing
+from trainplan.schedules.round_sizes import cyclic_counts, cyclic_sizes, ramp_sizes
 
-__all__ = ["PACINGS", "fraction", "pacing"]
+__all__ = ["PACINGS", "cyclic_counts", "cyclic_sizes", "fraction", "pacing", "ramp_sizes"]
