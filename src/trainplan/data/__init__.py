@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         rarity_difficulty,
     )
     from trainplan.data.distances import class_distances, mmd2, transport
-    from trainplan.data.domain_distances import domain_distances
+    from trainplan.data.domain_shift import domain_distances
     from trainplan.data.domains import DomainCurriculum, near_to_far, stages_open
     from trainplan.data.draws import Draws
     from trainplan.data.exposure import Exposure, describe, exposures
@@ -66,12 +66,12 @@ if TYPE_CHECKING:
     from trainplan.data.pacings import cyclic_counts, cyclic_sizes, pacing, ramp_sizes
     from trainplan.data.planned import from_plan
     from trainplan.data.pseudo_labels import (
+        cluster_labels,
         diversity_loss,
         diversity_weights,
         domain_diversity,
         identity_batches,
         positives,
-        pseudo_labels,
     )
     from trainplan.data.quality import QualityOrder, phase_order, quality_order, rate_share
     from trainplan.data.rehearsal import Rehearsal
@@ -135,7 +135,7 @@ _HOME = {
     "class_distances": "distances",
     "mmd2": "distances",
     "transport": "distances",
-    "domain_distances": "domain_distances",
+    "domain_distances": "domain_shift",
     "DomainCurriculum": "domains",
     "near_to_far": "domains",
     "stages_open": "domains",
@@ -144,7 +144,7 @@ _HOME = {
     "domain_diversity": "pseudo_labels",
     "identity_batches": "pseudo_labels",
     "positives": "pseudo_labels",
-    "pseudo_labels": "pseudo_labels",
+    "cluster_labels": "pseudo_labels",
     "Curriculum": "curriculum",
     "Exposure": "exposure",
     "describe": "exposure",
@@ -232,6 +232,7 @@ __all__ = [
     "branch_cost",
     "choose_words",
     "class_distances",
+    "cluster_labels",
     "column_difficulty",
     "controls",
     "cyclic_counts",
@@ -267,7 +268,6 @@ __all__ = [
     "parity",
     "phase_order",
     "positives",
-    "pseudo_labels",
     "quality_order",
     "ramp_sizes",
     "rand_augment",

@@ -195,6 +195,36 @@ def _numbers(values: Any) -> Difficulty:
     return length_difficulty(values) if hasattr(first, "__len__") else np.asarray(values)
 
 
+def group_difficulty(groups: Any, order: Sequence[Any]) -> Indices:
+    """(n,) place of each example's group (class, domain, source) in an order of the groups.
+
+    ``Curriculum(group_difficulty(labels, order), within="sorted")`` shows one class after another.
+
+    Args:
+        groups: (n,) group of each example.
+        order: All groups, first ones first; those in a list of their own share a place.
+
+    Raises:
+        PlanError: If a group is not in the order, or stands in it twice.
+
+    >>> group_difficulty(["b", "a", "c"], ["c", ["a", "b"]]).tolist()
+    [1, 1, 0]
+    """
+    place: dict[Any, int] = {}
+    for k, entry in enumerate(order):
+        for name in entry if isinstance(entry, (list, tuple)) else (entry,):
+            if name in place:
+                raise PlanError("stands in the order twice", place=f"order[{k}]", value=name)
+            place[name] = k
+    named = np.asarray(groups.cpu() if hasattr(groups, "cpu") else groups)
+    names, codes = np.unique(named, return_inverse=True)
+    lost = [name for name in names.tolist() if name not in place]
+    if lost:
+        remedy = "Name every group of the data"
+        raise PlanError(f"has no place for {lost[0]!r}", place="order", value=order, remedy=remedy)
+    return np.asarray([place[name] for name in names.tolist()], np.int64)[codes]
+
+
 def random_difficulty(n: int, seed: int = 0) -> Difficulty:
     """No difficulty at all, as a control: the same pacing over a random ranking.
 
