@@ -15,6 +15,12 @@ from typing import TYPE_CHECKING, Any
 from trainplan._extras import require
 
 if TYPE_CHECKING:
+    from trainplan.data.ability_pacing import (
+        AbilityPacing,
+        ability_subset,
+        rank_examples,
+        two_step_count,
+    )
     from trainplan.data.age_schedule import AgeSchedule
     from trainplan.data.augmentation import ValuedBatches, ValuedDataset, rand_augment
     from trainplan.data.bandwidth import (
@@ -42,8 +48,16 @@ if TYPE_CHECKING:
     from trainplan.data.draws import Draws
     from trainplan.data.exposure import Exposure, describe, exposures
     from trainplan.data.feedback import Feedback, Tally
+    from trainplan.data.frames import FrameCountCurriculum, FrameSampler, take_frames
     from trainplan.data.frequency import LowFrequencyCrop, lanczos_resize, low_frequency_crop
     from trainplan.data.horizon_curriculum import HorizonCurriculum
+    from trainplan.data.item_response import (
+        RaschFit,
+        difficulty_at,
+        estimate_ability,
+        fit_rasch,
+        negative_log_posterior,
+    )
     from trainplan.data.joined import Joined
     from trainplan.data.masking import (
         Selection,
@@ -87,11 +101,22 @@ if TYPE_CHECKING:
     from trainplan.data.scoring import loss_scorer, score
     from trainplan.data.sources import Replacement, Shuffle, Source
     from trainplan.data.streams import Streams
+    from trainplan.data.temporal_tables import expand_temporal_embedding, resize_frames
     from trainplan.data.triplets import Triplets, motion_triplets
+    from trainplan.data.turns import Turns
     from trainplan.data.weighted_subsets import WeightedSubsets, round_counts
     from trainplan.data.weighting import effective_number, inclusion_probabilities, loss_weights
 
 _HOME = {
+    "negative_log_posterior": "item_response",
+    "fit_rasch": "item_response",
+    "estimate_ability": "item_response",
+    "difficulty_at": "item_response",
+    "RaschFit": "item_response",
+    "two_step_count": "ability_pacing",
+    "rank_examples": "ability_pacing",
+    "ability_subset": "ability_pacing",
+    "AbilityPacing": "ability_pacing",
     "loss_weights": "weighting",
     "inclusion_probabilities": "weighting",
     "effective_number": "weighting",
@@ -117,6 +142,12 @@ _HOME = {
     "Reservoir": "reservoir",
     "Replacement": "sources",
     "from_plan": "planned",
+    "FrameCountCurriculum": "frames",
+    "FrameSampler": "frames",
+    "take_frames": "frames",
+    "expand_temporal_embedding": "temporal_tables",
+    "resize_frames": "temporal_tables",
+    "Turns": "turns",
     "HorizonCurriculum": "horizon_curriculum",
     "Joined": "joined",
     "MemoryStream": "memory_tasks",
@@ -189,6 +220,7 @@ _HOME = {
 }
 
 __all__ = [
+    "AbilityPacing",
     "AgeSchedule",
     "BalancedReservoir",
     "BandwidthStages",
@@ -200,6 +232,8 @@ __all__ = [
     "Draws",
     "Exposure",
     "Feedback",
+    "FrameCountCurriculum",
+    "FrameSampler",
     "HorizonCurriculum",
     "Joined",
     "LowFrequencyCrop",
@@ -211,6 +245,7 @@ __all__ = [
     "Order",
     "QualityOrder",
     "Ranking",
+    "RaschFit",
     "Rehearsal",
     "Replacement",
     "ReplayBatch",
@@ -224,10 +259,12 @@ __all__ = [
     "Streams",
     "Tally",
     "Triplets",
+    "Turns",
     "ValuedBatches",
     "ValuedDataset",
     "WeightedSubsets",
     "WholeWordCollator",
+    "ability_subset",
     "bandwidth_stages",
     "branch_cost",
     "choose_words",
@@ -239,13 +276,17 @@ __all__ = [
     "cyclic_sizes",
     "delayed_match",
     "describe",
+    "difficulty_at",
     "diversity_loss",
     "diversity_weights",
     "domain_distances",
     "domain_diversity",
     "effective_number",
     "equal_cost_stages",
+    "estimate_ability",
+    "expand_temporal_embedding",
     "exposures",
+    "fit_rasch",
     "from_plan",
     "greedy_bandwidths",
     "group_difficulty",
@@ -263,6 +304,7 @@ __all__ = [
     "motion_magnitude",
     "motion_triplets",
     "near_to_far",
+    "negative_log_posterior",
     "normalised",
     "pacing",
     "parity",
@@ -272,17 +314,21 @@ __all__ = [
     "ramp_sizes",
     "rand_augment",
     "random_difficulty",
+    "rank_examples",
     "rarity_difficulty",
     "rate_share",
     "replace_words",
     "replay_budget",
     "replay_counts",
+    "resize_frames",
     "round_counts",
     "score",
     "select_words",
     "stages_open",
+    "take_frames",
     "temperature_weights",
     "transport",
+    "two_step_count",
 ]
 
 

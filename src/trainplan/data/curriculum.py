@@ -229,6 +229,14 @@ class Curriculum(Source):
             return ranks
         return np.concatenate([ranks, order.block(position + rest, number - rest)])
 
+    def next_pass(self, step: int) -> int:
+        """The step in which the pass ends that the last example of a step is in.
+
+        What is open then is decided from what was observed before that step, less the lag.
+        """
+        _, begin, opened = self._pass_at((step + 1) * self.global_batch - 1)
+        return self.step_of(begin + opened)
+
     def _pass_at(self, position: int) -> tuple[int, int, int]:
         """Number, begin and length of the pass that holds a position."""
         if position < self._passes.begins[0] and self.lag is None:
