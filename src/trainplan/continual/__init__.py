@@ -12,14 +12,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trainplan.continual.retained import retention
     from trainplan.continual.transfer import Transfer, transfer
 
 _HOME = {
     "Transfer": "transfer",
+    "retention": "retained",
     "transfer": "transfer",
 }
 
-__all__ = ["Transfer", "transfer"]
+__all__ = ["Transfer", "retention", "transfer"]
 
 
 def __getattr__(name: str) -> Any:

@@ -31,6 +31,12 @@ if TYPE_CHECKING:
     )
     from trainplan.data.batch_replay import BatchReplay
     from trainplan.data.batches import Batch
+    from trainplan.data.class_order import (
+        CurriculumDesigner,
+        OrderAgreement,
+        order_agreement,
+        order_scores,
+    )
     from trainplan.data.collators import WholeWordCollator
     from trainplan.data.curriculum import Curriculum
     from trainplan.data.difficulty import (
@@ -104,6 +110,7 @@ if TYPE_CHECKING:
     from trainplan.data.temporal_tables import expand_temporal_embedding, resize_frames
     from trainplan.data.triplets import Triplets, motion_triplets
     from trainplan.data.turns import Turns
+    from trainplan.data.video_clips import VideoClips
     from trainplan.data.weighted_subsets import WeightedSubsets, round_counts
     from trainplan.data.weighting import effective_number, inclusion_probabilities, loss_weights
 
@@ -148,6 +155,7 @@ _HOME = {
     "expand_temporal_embedding": "temporal_tables",
     "resize_frames": "temporal_tables",
     "Turns": "turns",
+    "VideoClips": "video_clips",
     "HorizonCurriculum": "horizon_curriculum",
     "Joined": "joined",
     "MemoryStream": "memory_tasks",
@@ -164,6 +172,10 @@ _HOME = {
     "temperature_weights": "mixing",
     "pacing": "pacings",
     "class_distances": "distances",
+    "CurriculumDesigner": "class_order",
+    "OrderAgreement": "class_order",
+    "order_agreement": "class_order",
+    "order_scores": "class_order",
     "mmd2": "distances",
     "transport": "distances",
     "domain_distances": "domain_shift",
@@ -228,6 +240,7 @@ __all__ = [
     "BatchReplay",
     "BatchSampler",
     "Curriculum",
+    "CurriculumDesigner",
     "DomainCurriculum",
     "Draws",
     "Exposure",
@@ -243,6 +256,7 @@ __all__ = [
     "Motion",
     "MotionCurriculum",
     "Order",
+    "OrderAgreement",
     "QualityOrder",
     "Ranking",
     "RaschFit",
@@ -262,6 +276,7 @@ __all__ = [
     "Turns",
     "ValuedBatches",
     "ValuedDataset",
+    "VideoClips",
     "WeightedSubsets",
     "WholeWordCollator",
     "ability_subset",
@@ -306,6 +321,8 @@ __all__ = [
     "near_to_far",
     "negative_log_posterior",
     "normalised",
+    "order_agreement",
+    "order_scores",
     "pacing",
     "parity",
     "phase_order",
