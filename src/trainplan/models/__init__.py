@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from trainplan.models.laplacian import laplacian_distances, laplacian_loss
     from trainplan.models.leaky_rnn import LeakyRNN, accuracies, summed_loss
     from trainplan.models.mixing import MixedOperation, max_w_coefficients, mix
+    from trainplan.models.retrieval import cosine_similarities, recall_at, retrieval_loss
+    from trainplan.models.space_time import SpaceTimeBlock, SpaceTimeTransformer
     from trainplan.models.timescales import (
         Timescale,
         autocovariance,
@@ -36,6 +38,11 @@ _HOME = {
     "LeakyRNN": "trainplan.models.leaky_rnn",
     "accuracies": "trainplan.models.leaky_rnn",
     "summed_loss": "trainplan.models.leaky_rnn",
+    "cosine_similarities": "trainplan.models.retrieval",
+    "recall_at": "trainplan.models.retrieval",
+    "retrieval_loss": "trainplan.models.retrieval",
+    "SpaceTimeBlock": "trainplan.models.space_time",
+    "SpaceTimeTransformer": "trainplan.models.space_time",
     "Timescale": "trainplan.models.timescales",
     "autocovariance": "trainplan.models.timescales",
     "fit_timescale": "trainplan.models.timescales",
@@ -49,9 +56,12 @@ __all__ = [
     "LeakyRNN",
     "MixedOperation",
     "SelectiveScan",
+    "SpaceTimeBlock",
+    "SpaceTimeTransformer",
     "Timescale",
     "accuracies",
     "autocovariance",
+    "cosine_similarities",
     "fit_timescale",
     "interleave",
     "laplacian_distances",
@@ -60,6 +70,8 @@ __all__ = [
     "max_w_coefficients",
     "mix",
     "network_timescales",
+    "recall_at",
+    "retrieval_loss",
     "summed_loss",
 ]
 
