@@ -49,9 +49,6 @@ def pacing(
     - ``cyclic``: up by 1 / ``multiplier`` from c0 to c1, down again, and so on, each fraction for
       as long as one pass over it takes (Kesgin and Amasyali, 2023, "Cyclical Curriculum Learning",
       arXiv 2202.05531). ``full_at`` sets the length of passes: when the first one over c1 begins.
-    - ``cyclic``: up by 1 / ``multiplier`` from c0 to c1 and down again, over and over, each
-      fraction for as long as a pass over it takes; ``full_at`` is when the first pass over c1
-      begins (Kesgin and Amasyali, 2023, "Cyclical Curriculum Learning", arXiv 2202.05531).
     - ``full``: c1 throughout, the baseline.
 
     Args:
@@ -82,8 +79,6 @@ def pacing(
         return _stairs(first, last, full_at, count(steps, "steps", least=2))
     if kind == "cyclic":
         return _cycles(first, last, full_at, multiplier)
-    if kind == "cyclic":
-        return _cycles(first, last, located("full_at", Duration.parse, full_at), multiplier)
     if kind == "geometric" and not (first > 0 and last > 0):
         raise PlanError("a geometric pacing needs fractions above 0", place="start", value=start)
     shapes = {
