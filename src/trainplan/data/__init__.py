@@ -105,11 +105,13 @@ if TYPE_CHECKING:
     from trainplan.data.reservoir import BalancedReservoir, Reservoir
     from trainplan.data.sampler import BatchSampler
     from trainplan.data.scoring import loss_scorer, score
+    from trainplan.data.shapes import Shaped, ShapedBatch, Shapes
     from trainplan.data.sources import Replacement, Shuffle, Source
     from trainplan.data.streams import Streams
     from trainplan.data.temporal_tables import expand_temporal_embedding, resize_frames
     from trainplan.data.triplets import Triplets, motion_triplets
     from trainplan.data.turns import Turns
+    from trainplan.data.varied_batches import VariedBatches
     from trainplan.data.video_clips import VideoClips
     from trainplan.data.weighted_subsets import WeightedSubsets, round_counts
     from trainplan.data.weighting import effective_number, inclusion_probabilities, loss_weights
@@ -155,6 +157,7 @@ _HOME = {
     "expand_temporal_embedding": "temporal_tables",
     "resize_frames": "temporal_tables",
     "Turns": "turns",
+    "VariedBatches": "varied_batches",
     "VideoClips": "video_clips",
     "HorizonCurriculum": "horizon_curriculum",
     "Joined": "joined",
@@ -205,6 +208,9 @@ _HOME = {
     "score": "scoring",
     "Batch": "batches",
     "BatchSampler": "sampler",
+    "Shaped": "shapes",
+    "ShapedBatch": "shapes",
+    "Shapes": "shapes",
     "Shuffle": "sources",
     "Source": "sources",
     "Draws": "draws",
@@ -267,6 +273,9 @@ __all__ = [
     "ReplayMixer",
     "Reservoir",
     "Selection",
+    "Shaped",
+    "ShapedBatch",
+    "Shapes",
     "Shuffle",
     "Source",
     "Stage",
@@ -276,6 +285,7 @@ __all__ = [
     "Turns",
     "ValuedBatches",
     "ValuedDataset",
+    "VariedBatches",
     "VideoClips",
     "WeightedSubsets",
     "WholeWordCollator",

@@ -50,6 +50,10 @@ class Batch(Sequence[int]):
         batch._indices = indices
         return batch
 
+    def known(self) -> Batch:
+        """A batch of the same examples, which are not computed anew."""
+        return Batch.of(self.indices, self.step, self.first)
+
     @property
     def indices(self) -> Indices:
         """(len,) the examples as an array."""

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from trainplan.data.batches import Batch
 from trainplan.data.order import VERSION
 from trainplan.data.readers import Reader, find_reader
+from trainplan.data.shapes import ShapedBatch, Shapes
 from trainplan.data.sources import Source
 from trainplan.errors import PlanError
 from trainplan.schedules.values import count
@@ -39,9 +40,11 @@ class BatchSampler:
             micro-batches of all ranks in turn, for libraries that share them out themselves
             (Accelerate, and with it Transformers and TRL).
         accumulation: Micro-batches of a rank per optimizer step.
+        shape: What `Shapes` takes: then the items of a batch are pairs of an example's number and
+            its step's shape, for a data set wrapped in `Shaped`. By default the source's, if any.
 
     Attributes:
-        batch_size: Examples of a micro-batch.
+        batch_size: Examples of a micro-batch; None if that changes from step to step.
 
     >>> from trainplan.data import Shuffle
     >>> sampler = BatchSampler(Shuffle(10, global_batch=4, epochs=1), ranks=2, rank=1)
@@ -62,6 +65,7 @@ class BatchSampler:
         ranks: int | None = None,
         rank: int | Literal["all"] | None = None,
         accumulation: int = 1,
+        shape: Any = None,
     ) -> None:
         here, world = _process()
         self.source = source
@@ -72,7 +76,9 @@ class BatchSampler:
         if self.rank != "all" and self.rank >= self.ranks:
             raise PlanError(f"there are {self.ranks} ranks, from 0", place="rank", value=rank)
         self.accumulation = count(accumulation, "accumulation")
-        self.batch_size = self._split(source.global_batch)
+        self.shapes = source.shapes if shape is None else Shapes.of(shape, source.steps)
+        self.batch_size = None if source.uneven else self._split(source.global_batch)
+        source.check_parts(self.ranks * self.accumulation)
         if source.steps_per_epoch is not None:
             self._split(source.size(source.steps_per_epoch - 1))
         self.per_step = self.accumulation * (self.ranks if self.rank == "all" else 1)
@@ -99,7 +105,7 @@ class BatchSampler:
             )
         return size // parts
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch | ShapedBatch]:
         # Not a generator: the reader is found among the callers.
         reader = find_reader()
         self._check_shards(reader)
@@ -115,16 +121,17 @@ class BatchSampler:
             raise TypeError("a run without an end has no length: give epochs= or steps=")
         return steps * self.per_step
 
-    def batch(self, number: int) -> Batch:
+    def batch(self, number: int) -> Batch | ShapedBatch:
         """Micro-batch ``number`` of this sampler, counted from the start of the run."""
         step, part = divmod(count(number, "number", least=0), self.per_step)
         if not self.exists(number):
             raise IndexError(f"the run ends before step {step}")
         size = self.batch_size
-        if self.source.size(step) != self.source.global_batch:
+        if size is None or self.source.size(step) != self.source.global_batch:
             size = self._split(self.source.size(step))
         place = part if self.rank == "all" else part * self.ranks + self.rank
-        return Batch(self.source, step, place * size, (place + 1) * size)
+        found = Batch(self.source, step, place * size, (place + 1) * size)
+        return found if self.shapes is None else ShapedBatch(found, self.shapes(step))
 
     def exists(self, number: int) -> bool:
         """Whether the run has a micro-batch; what is skipped had it."""
@@ -199,7 +206,7 @@ class BatchSampler:
             "global_batch": source.global_batch,
             "position": source.position(done) + share,
             "step": done,
-            "fields": fields_of(source),
+            "fields": fields_of(source, self.shapes),
         }
         if part:
             state["part"] = [part, self.per_step]
@@ -221,7 +228,7 @@ class BatchSampler:
                 difference is named.
         """
         source = self.source
-        _check_state(source, state)
+        _check_state(source, self.shapes, state)
         if "ahead" in state:
             raise PlanError(
                 "the state was taken while drawing ahead, before what it must have heard",
@@ -287,7 +294,7 @@ class BatchSampler:
         )
 
 
-class _Drawing(Iterator[Batch]):
+class _Drawing(Iterator["Batch | ShapedBatch"]):
     """One pass of a reader: to the end of the epoch, or of the run."""
 
     def __init__(self, sampler: BatchSampler) -> None:
@@ -295,7 +302,7 @@ class _Drawing(Iterator[Batch]):
         per_epoch = sampler.source.steps_per_epoch
         self.stop = (sampler.epoch + 1) * per_epoch * sampler.per_step if per_epoch else None
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> Batch | ShapedBatch:
         sampler = self.sampler
         number = sampler._drawn
         listens = sampler.source.lag is not None and number >= sampler._known_from
@@ -311,16 +318,19 @@ class _Drawing(Iterator[Batch]):
         batch = sampler.batch(number)
         if listens:
             # What was decided now must not change with what is heard later.
-            batch = Batch.of(batch.indices, batch.step, batch.first)
+            batch = batch.known()
         # The count moves with the last batch of an epoch, not with the request after it: some
         # libraries never make that one.
         sampler._drawn = number + 1
         return batch
 
 
-def fields_of(source: Source) -> dict[str, str]:
+def fields_of(source: Source, shapes: Shapes | None = None) -> dict[str, str]:
     """A short digest of each setting, so that a difference can be named."""
-    return {name: _short_digest(value) for name, value in source.settings().items()}
+    settings = source.settings()
+    if shapes is not None:
+        settings["shape"] = shapes.settings()
+    return {name: _short_digest(value) for name, value in settings.items()}
 
 
 def _short_digest(value: Any) -> str:
@@ -328,7 +338,7 @@ def _short_digest(value: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
-def _check_state(source: Source, state: dict[str, Any]) -> None:
+def _check_state(source: Source, shapes: Shapes | None, state: dict[str, Any]) -> None:
     needed = ("version", "seed", "n", "global_batch", "position", "step", "fields")
     missing = [name for name in needed if name not in state] if isinstance(state, dict) else needed
     if missing:
@@ -353,7 +363,7 @@ def _check_state(source: Source, state: dict[str, Any]) -> None:
             value=state["seed"],
             remedy=f"Give seed={state['seed']}",
         )
-    here = fields_of(source)
+    here = fields_of(source, shapes)
     for name in {**state["fields"], **here}:
         if state["fields"].get(name) != here.get(name):
             raise PlanError(

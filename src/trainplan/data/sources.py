@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ from trainplan.data.draws import Draws
 from trainplan.data.order import Order
 from trainplan.errors import PlanError, nearest
 from trainplan.schedules.values import count
+
+if TYPE_CHECKING:
+    from trainplan.data.shapes import Shapes
 
 Tail = Literal["drop", "wrap", "short", "pad"]
 TAILS = ("drop", "wrap", "short", "pad")
@@ -37,9 +40,13 @@ class Source(ABC):
         lag: For sources that listen to the run: a step's examples depend on what was observed
             up to ``lag + 1`` steps before it. None for sources that do not listen.
         light: Whether a copy for a worker is a few numbers, so that workers compute the examples.
+        uneven: Whether steps have sizes of their own; ``global_batch`` is then the first one's.
+        shapes: The shape of each step's examples, if that changes.
     """
 
     light: ClassVar[bool] = False
+    uneven: ClassVar[bool] = False
+    shapes: Shapes | None = None
     n: int
     global_batch: int
     seed: int
@@ -62,6 +69,9 @@ class Source(ABC):
     def size(self, step: int) -> int:
         """Examples of a step; all are alike, unless the last step of an epoch is short."""
         return self.global_batch
+
+    def check_parts(self, parts: int) -> None:  # noqa: B027 - most have one size
+        """Whether each step can be shared out evenly, if they have sizes of their own."""
 
     def exists(self, step: int) -> bool:
         """Whether the run has this step."""
