@@ -5,8 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainplan import continual
 from trainplan.continual import transfer
 from trainplan.errors import PlanError
+
+
+def test_no_module_hides_a_function_of_its_name():
+    assert not set(continual._HOME) & set(continual._HOME.values())
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=6))

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trainplan.continual.retained import retention
-    from trainplan.continual.transfer import Transfer, transfer
+    from trainplan.continual.transfers import Transfer, transfer
 
 _HOME = {
-    "Transfer": "transfer",
+    "Transfer": "transfers",
     "retention": "retained",
-    "transfer": "transfer",
+    "transfer": "transfers",
 }
 
 __all__ = ["Transfer", "retention", "transfer"]
