@@ -89,9 +89,11 @@ class WeightedSubsets(Source):
             )
         self._drawn = drawn
         self.counts: Indices = steps * self.global_batch if tail == "drop" else drawn
-        self.ends: Indices = np.cumsum(steps)
+        # Steps and examples before each round, and after the last.
+        self._steps_before = np.cumsum([0, *steps.tolist()])
+        self._before = np.cumsum([0, *self.counts.tolist()])
+        self.ends: Indices = self._steps_before[1:]
         self.steps = int(self.ends[-1])
-        self._positions: Indices = np.cumsum(self.counts)
         self._digest = hashlib.blake2b(values.tobytes(), digest_size=8).hexdigest()
         self._weights: list[tuple[int, Weights]] = [(0, self._check(values, 0))]
         """Weights, and from which round on they count."""
@@ -126,10 +128,10 @@ class WeightedSubsets(Source):
         chosen = np.arange(self.n)
         if k < self.n:
             # Uniform in (0, 1), never an end. Logarithms of the keys, as tiny weights overflow.
-            bits = priorities(self.n, self.seed, _DRAW, number) >> np.uint64(11)
+            bits = priorities(self.n, self.seed, _DRAW, number) >> np.uint64(12)
             weights = self._weights[self._in_force(number)][1]
             with np.errstate(divide="ignore"):
-                keys = np.log(-np.log((bits + 0.5) * 2.0**-53)) - np.log(weights)
+                keys = np.log(-np.log((bits + 0.5) * 2.0**-52)) - np.log(weights)
             chosen = np.sort(np.argpartition(keys, k - 1)[:k])
         shuffled: Indices = chosen[Order(k, self.seed).stretch(number, 0, k)]
         return shuffled[: self.counts[number]]
@@ -166,8 +168,7 @@ class WeightedSubsets(Source):
     def _place(self, step: int) -> tuple[int, int]:
         """Round of a step, and how many of its examples come before."""
         number = self.round_at(step)
-        begin = int(self.ends[number - 1]) if number else 0
-        return number, (step - begin) * self.global_batch
+        return number, (step - int(self._steps_before[number])) * self.global_batch
 
     def examples(self, step: int, first: int, last: int) -> Indices:
         number, offset = self._place(step)
@@ -178,19 +179,15 @@ class WeightedSubsets(Source):
         return min(self.global_batch, int(self.counts[number]) - offset)
 
     def position(self, step: int) -> int:
-        if step >= int(self.ends[-1]):
-            return int(self._positions[-1])
-        number, offset = self._place(step)
-        return (int(self._positions[number - 1]) if number else 0) + offset
+        number, offset = self._place(min(step, int(self.ends[-1])))
+        return int(self._before[number]) + offset
 
     def step_at(self, position: int) -> int:
-        number = int(np.searchsorted(self._positions, position, side="right"))
-        begin = int(self._positions[number - 1]) if number else 0
-        if (position - begin) % self.global_batch:
-            raise between_steps(position - begin, self.global_batch)
-        return (int(self.ends[number - 1]) if number else 0) + (position - begin) // (
-            self.global_batch
-        )
+        number = int(np.searchsorted(self._before, position, side="right")) - 1
+        steps, inside = divmod(position - int(self._before[number]), self.global_batch)
+        if inside:
+            raise between_steps(position, self.global_batch)
+        return int(self._steps_before[number]) + steps
 
     # State
 
@@ -227,7 +224,8 @@ def round_counts(n: int, sizes: npt.ArrayLike) -> Indices:
             value=sizes,
             remedy="Give trainplan.data.cyclic_sizes(budget=...)",
         )
-    counts: Indices = (n * given).astype(np.int64) if given.dtype.kind == "f" else given.astype(int)
+    with np.errstate(invalid="ignore"):  # what is no number is refused below
+        counts: Indices = (n * given if given.dtype.kind == "f" else given).astype(np.int64)
     bad = np.flatnonzero(~((counts >= 1) & (counts <= n)))
     if bad.size:
         raise PlanError(
