@@ -16,6 +16,7 @@ from trainplan.errors import PlanError, nearest
 from trainplan.schedules.values import count
 
 MODES: Final = ("zeros", "interp", "bilinear")
+STATES: Final = ("keep", "reset")
 
 
 def expand_temporal_embedding(table: Tensor, frames: int, mode: str = "zeros") -> Tensor:
@@ -54,7 +55,7 @@ def expand_temporal_embedding(table: Tensor, frames: int, mode: str = "zeros") -
 def resize_frames(
     model: nn.Module,
     frames: int,
-    optimizer: torch.optim.Optimizer | None = None,
+    optimizer: torch.optim.Optimizer | None,
     *,
     mode: str = "zeros",
     table: str = "time_embeddings",
@@ -62,22 +63,23 @@ def resize_frames(
     per_frame: int = 1,
     state: str = "keep",
 ) -> bool:
-    """Give a model's temporal tables another number of frames, in place, unless they have it.
+    """Give a model's temporal tables another number of frames, unless they have it.
 
-    The parameters stay the same objects, so that optimizers and plans go on with them. A model's
-    ``config.num_frames`` follows. Call it between steps, and before a model is wrapped for several
-    processes.
+    Tables become new parameters, which take the places of the old ones in the model and in the
+    optimizer. (To change the old ones in place would sum their gradients over frames, without an
+    error, while any loss of an earlier step is alive.) A model's ``config.num_frames`` follows.
+    Call it between steps, and before a model is wrapped for several processes.
 
     Args:
         model: With a parameter of that name, (1, F, D) or (F, D); such as
             `trainplan.models.SpaceTimeTransformer` or Transformers' TimeSformer.
         frames: Wanted in the table; of tubelets, where a model counts these.
-        optimizer: Whose state of the tables is resized.
+        optimizer: That trains the tables; None if there is none yet.
         mode: See `expand_temporal_embedding`.
         table: Last part of the parameter's name.
         prefix: Rows before those of the frames.
-        per_frame: Rows of a frame. ViViT's ``position_embeddings`` have 1 and its patches; give
-            ``mode="interp"`` there, since ``zeros`` leaves new frames without places.
+        per_frame: Rows of a frame. ViViT's ``position_embeddings`` have a prefix of 1, and its
+            patches; give ``mode="interp"`` there, since ``zeros`` leaves new frames without places.
         state: ``keep`` the optimizer's state of the old rows and begin that of new ones with 0, or
             ``reset`` that of all rows. A step count for the whole table goes on when it is kept.
 
@@ -85,39 +87,60 @@ def resize_frames(
         Whether a table was changed.
 
     Raises:
-        PlanError: If there is no such table.
+        PlanError: If there is no such table, or it is not the optimizer's.
     """
-    if state not in ("keep", "reset"):
-        remedy = nearest(state, ("keep", "reset"))
-        raise PlanError("unknown", place="state", value=state, remedy=remedy)
-    named = dict(model.named_parameters())
-    tables = [value for name, value in named.items() if name.split(".")[-1] == table]
-    if not tables:
-        remedy = nearest(table, sorted({name.split(".")[-1] for name in named}))
+    if state not in STATES:
+        raise PlanError("unknown", place="state", value=state, remedy=nearest(state, STATES))
+    owners = [module for module in model.modules() if table in module._parameters]
+    if not owners:
+        names = {name.split(".")[-1] for name, _ in model.named_parameters()}
+        remedy = nearest(table, sorted(names))
         raise PlanError("no parameter has this name", place="table", value=table, remedy=remedy)
-    for parameter in tables:
-        if (parameter.shape[-2] - prefix) % per_frame:
-            what = f"{parameter.shape[-2]} rows are not {prefix} and {per_frame} for each frame"
-            raise PlanError(what, place="per_frame", value=per_frame)
 
     def resized(values: Tensor, mode: str) -> Tensor:
-        rows = values[..., prefix:, :].reshape(*values.shape[:-2], -1, per_frame * values.shape[-1])
-        wide = expand_temporal_embedding(rows, frames, mode)
-        wide = wide.reshape(*values.shape[:-2], frames * per_frame, values.shape[-1])
+        *outer, rows, size = values.shape
+        if (rows - prefix) % per_frame:
+            what = f"{rows} rows are not {prefix} and {per_frame} for each frame"
+            raise PlanError(what, place="per_frame", value=per_frame)
+        by_frame = values[..., prefix:, :].reshape(*outer, -1, per_frame * size)
+        wide = expand_temporal_embedding(by_frame, frames, mode).reshape(*outer, -1, size)
         return torch.cat([values[..., :prefix, :], wide], dim=-2)
 
-    wrong = [p for p in tables if p.shape[-2] != prefix + frames * per_frame]
-    for parameter in wrong:
-        old, parameter.data = parameter.shape, resized(parameter.data, mode)
-        parameter.grad = None
-        if optimizer is not None and state == "reset":
-            optimizer.state.pop(parameter, None)
-        elif optimizer is not None:
-            kept = optimizer.state.get(parameter, {})
-            for name, value in kept.items():
-                if isinstance(value, Tensor) and value.shape == old:
-                    kept[name] = resized(value, "zeros")
+    changed = False
+    for owner in owners:
+        old = getattr(owner, table)
+        wide = resized(old, mode)
+        if wide.shape == old.shape:
+            continue
+        new = nn.Parameter(wide, requires_grad=old.requires_grad)
+        if optimizer is not None:
+            _replace(optimizer, old, new)
+            kept = optimizer.state.pop(old, {})
+            if state == "keep" and kept:
+                optimizer.state[new] = {
+                    name: resized(value, "zeros") if _is_like(value, old) else value
+                    for name, value in kept.items()
+                }
+        setattr(owner, table, new)
+        changed = True
     config: Any = getattr(model, "config", None)
     if hasattr(config, "num_frames"):
         config.num_frames = frames * getattr(config, "tubelet_size", (1,))[0]
-    return bool(wrong)
+    return changed
+
+
+def _is_like(value: Any, parameter: Tensor) -> bool:
+    return isinstance(value, Tensor) and value.shape == parameter.shape
+
+
+def _replace(optimizer: torch.optim.Optimizer, old: Tensor, new: Tensor) -> None:
+    """Put a parameter in the place of another, in whatever group it is."""
+    for group in optimizer.param_groups:
+        for k, parameter in enumerate(group["params"]):
+            if parameter is old:
+                group["params"][k] = new
+                return
+    if old.requires_grad:
+        what = "it does not train the table"
+        remedy = "Give the optimizer of this model"
+        raise PlanError(what, place="optimizer", value=type(optimizer).__name__, remedy=remedy)

@@ -68,6 +68,6 @@ def recall_at(similarities: Tensor, right: Tensor, k: int = 1) -> float:
     0.5
     """
     own = similarities.gather(1, right[:, None])
-    # Of ties, the right column counts as the last.
-    ahead = (similarities >= own).sum(dim=1) - 1
+    # Of ties, the right column counts as the last; a similarity that is no number is ahead.
+    ahead = (~(similarities < own)).sum(dim=1) - 1
     return (ahead < k).double().mean().item()

@@ -159,11 +159,6 @@ class SpaceTimeTransformer(nn.Module):
         )
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.head = nn.Identity() if outputs is None else nn.Linear(dim, outputs)
-        for name, parameter in self.blocks.named_parameters():
-            if parameter.ndim == 2 and not (time_init == "zeros" and ".timeattn." in name):
-                nn.init.trunc_normal_(parameter, std=0.02)
-            elif name.endswith(("qkv.bias", "proj.bias", "fc1.bias", "fc2.bias")):
-                nn.init.zeros_(parameter)
 
     def forward(self, clips: Tensor) -> Tensor:
         """(B, outputs) vectors.
