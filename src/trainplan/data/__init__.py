@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         order_scores,
     )
     from trainplan.data.collators import WholeWordCollator
+    from trainplan.data.completions import completion_labels, percentile_length_filter
     from trainplan.data.curriculum import Curriculum
     from trainplan.data.difficulty import (
         Ranking,
@@ -82,8 +83,11 @@ if TYPE_CHECKING:
         normalised,
     )
     from trainplan.data.motion import Motion, MotionCurriculum, motion_magnitude
+    from trainplan.data.multigrid import GridPhase, MultigridSchedule, Normalisation
+    from trainplan.data.multigrid_batches import MultigridBatches
     from trainplan.data.order import Order
     from trainplan.data.pacings import cyclic_counts, cyclic_sizes, pacing, ramp_sizes
+    from trainplan.data.phases import Phase, PhaseCurriculum
     from trainplan.data.planned import from_plan
     from trainplan.data.pseudo_labels import (
         cluster_labels,
@@ -106,6 +110,7 @@ if TYPE_CHECKING:
     from trainplan.data.sampler import BatchSampler
     from trainplan.data.scoring import loss_scorer, score
     from trainplan.data.shapes import Shaped, ShapedBatch, Shapes
+    from trainplan.data.short_cycle import ShortCycleBatchSampler, short_cycle_sizes
     from trainplan.data.sources import Replacement, Shuffle, Source
     from trainplan.data.streams import Streams
     from trainplan.data.temporal_tables import expand_temporal_embedding, resize_frames
@@ -158,6 +163,12 @@ _HOME = {
     "resize_frames": "temporal_tables",
     "Turns": "turns",
     "VariedBatches": "varied_batches",
+    "GridPhase": "multigrid",
+    "MultigridBatches": "multigrid_batches",
+    "MultigridSchedule": "multigrid",
+    "Normalisation": "multigrid",
+    "ShortCycleBatchSampler": "short_cycle",
+    "short_cycle_sizes": "short_cycle",
     "VideoClips": "video_clips",
     "HorizonCurriculum": "horizon_curriculum",
     "Joined": "joined",
@@ -192,6 +203,10 @@ _HOME = {
     "positives": "pseudo_labels",
     "cluster_labels": "pseudo_labels",
     "Curriculum": "curriculum",
+    "Phase": "phases",
+    "PhaseCurriculum": "phases",
+    "completion_labels": "completions",
+    "percentile_length_filter": "completions",
     "Exposure": "exposure",
     "describe": "exposure",
     "exposures": "exposure",
@@ -253,6 +268,7 @@ __all__ = [
     "Feedback",
     "FrameCountCurriculum",
     "FrameSampler",
+    "GridPhase",
     "HorizonCurriculum",
     "Joined",
     "LowFrequencyCrop",
@@ -261,8 +277,13 @@ __all__ = [
     "Mixture",
     "Motion",
     "MotionCurriculum",
+    "MultigridBatches",
+    "MultigridSchedule",
+    "Normalisation",
     "Order",
     "OrderAgreement",
+    "Phase",
+    "PhaseCurriculum",
     "QualityOrder",
     "Ranking",
     "RaschFit",
@@ -276,6 +297,7 @@ __all__ = [
     "Shaped",
     "ShapedBatch",
     "Shapes",
+    "ShortCycleBatchSampler",
     "Shuffle",
     "Source",
     "Stage",
@@ -296,6 +318,7 @@ __all__ = [
     "class_distances",
     "cluster_labels",
     "column_difficulty",
+    "completion_labels",
     "controls",
     "cyclic_counts",
     "cyclic_sizes",
@@ -335,6 +358,7 @@ __all__ = [
     "order_scores",
     "pacing",
     "parity",
+    "percentile_length_filter",
     "phase_order",
     "positives",
     "quality_order",
@@ -351,6 +375,7 @@ __all__ = [
     "round_counts",
     "score",
     "select_words",
+    "short_cycle_sizes",
     "stages_open",
     "take_frames",
     "temperature_weights",

@@ -10,12 +10,25 @@ from trainplan._extras import require
 if TYPE_CHECKING:
     from trainplan.models.decoder import Decoder
     from trainplan.models.encoder import Encoder, masked_token_loss
+    from trainplan.models.expert_gate import (
+        ExpertGate,
+        choose_expert,
+        lora_mixture,
+        lora_parameters,
+    )
+    from trainplan.models.gated_experts import GatedExperts
     from trainplan.models.interleaved_scan import InterleavedScan, SelectiveScan, interleave
     from trainplan.models.laplacian import laplacian_distances, laplacian_loss
     from trainplan.models.leaky_rnn import LeakyRNN, accuracies, summed_loss
     from trainplan.models.mixing import MixedOperation, max_w_coefficients, mix
     from trainplan.models.retrieval import cosine_similarities, recall_at, retrieval_loss
     from trainplan.models.space_time import SpaceTimeBlock, SpaceTimeTransformer
+    from trainplan.models.sub_batch_norm import (
+        SubBatchNorm1d,
+        SubBatchNorm2d,
+        SubBatchNorm3d,
+        split_batch_norms,
+    )
     from trainplan.models.timescales import (
         Timescale,
         autocovariance,
@@ -27,6 +40,11 @@ _HOME = {
     "Decoder": "trainplan.models.decoder",
     "Encoder": "trainplan.models.encoder",
     "masked_token_loss": "trainplan.models.encoder",
+    "ExpertGate": "trainplan.models.expert_gate",
+    "choose_expert": "trainplan.models.expert_gate",
+    "lora_mixture": "trainplan.models.expert_gate",
+    "lora_parameters": "trainplan.models.expert_gate",
+    "GatedExperts": "trainplan.models.gated_experts",
     "MixedOperation": "trainplan.models.mixing",
     "max_w_coefficients": "trainplan.models.mixing",
     "mix": "trainplan.models.mixing",
@@ -43,6 +61,10 @@ _HOME = {
     "retrieval_loss": "trainplan.models.retrieval",
     "SpaceTimeBlock": "trainplan.models.space_time",
     "SpaceTimeTransformer": "trainplan.models.space_time",
+    "SubBatchNorm1d": "trainplan.models.sub_batch_norm",
+    "SubBatchNorm2d": "trainplan.models.sub_batch_norm",
+    "SubBatchNorm3d": "trainplan.models.sub_batch_norm",
+    "split_batch_norms": "trainplan.models.sub_batch_norm",
     "Timescale": "trainplan.models.timescales",
     "autocovariance": "trainplan.models.timescales",
     "fit_timescale": "trainplan.models.timescales",
@@ -52,26 +74,35 @@ _HOME = {
 __all__ = [
     "Decoder",
     "Encoder",
+    "ExpertGate",
+    "GatedExperts",
     "InterleavedScan",
     "LeakyRNN",
     "MixedOperation",
     "SelectiveScan",
     "SpaceTimeBlock",
     "SpaceTimeTransformer",
+    "SubBatchNorm1d",
+    "SubBatchNorm2d",
+    "SubBatchNorm3d",
     "Timescale",
     "accuracies",
     "autocovariance",
+    "choose_expert",
     "cosine_similarities",
     "fit_timescale",
     "interleave",
     "laplacian_distances",
     "laplacian_loss",
+    "lora_mixture",
+    "lora_parameters",
     "masked_token_loss",
     "max_w_coefficients",
     "mix",
     "network_timescales",
     "recall_at",
     "retrieval_loss",
+    "split_batch_norms",
     "summed_loss",
 ]
 
