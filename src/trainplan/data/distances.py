@@ -68,8 +68,8 @@ def median_distance(features: Any) -> float:
     points = as_points(features)
     if len(points) < 2:
         raise PlanError("a single row has no distance", place="features", value=points.shape)
-    pairs = np.triu_indices(len(points), k=1)
-    return float(np.median(np.sqrt(squared_distances(points, points)[pairs])))
+    once = np.tri(len(points), k=-1, dtype=bool)
+    return float(np.median(np.sqrt(squared_distances(points, points)[once])))
 
 
 def mmd2(x: Any, y: Any, kernel: Kernel = "gaussian", sigma: float | None = None) -> float:

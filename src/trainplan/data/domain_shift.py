@@ -44,7 +44,7 @@ def domain_distances(
         kernel: ``gaussian`` or ``linear``.
         sigma: Width of the Gaussian. ``shared``: the median distance over source and all domains,
             so that distances compare. ``pair``: that of the source and one domain.
-        rows: None takes all rows of every set.
+        rows: None takes all rows of every set, at the cost of memory for all their pairs.
         least: See above.
         seed: Of the cut.
 
@@ -80,6 +80,6 @@ def _some(rows: Indices, most: int | None, seed: int, name: Hashable) -> Indices
     return rows[np.sort(np.argsort(coins, kind="stable")[:most])]
 
 
-def _shared_width(sets: Sequence[Floats], seed: int, most: int = 4000) -> float:
+def _shared_width(sets: Sequence[Floats], seed: int, most: int = 2000) -> float:
     pooled = np.concatenate(sets)
     return median_distance(pooled[_some(np.arange(len(pooled)), most, seed, "")])
