@@ -42,6 +42,10 @@ EQUATIONS: dict[str, tuple[object, Callable[[float], float]]] = {
         {"uba": 0.5},
         lambda u: 2 * (1 + math.cos(math.pi * u)) / (1 + 1.5 * (1 + math.cos(math.pi * u))),
     ),
+    "arctan": (
+        {"arctan": {"slope": 8, "centre": 0.3}},
+        lambda u: (math.atan(5.6) - math.atan(8 * (u - 0.3))) / (math.atan(5.6) - math.atan(-2.4)),
+    ),
 }
 
 
@@ -203,6 +207,8 @@ def test_most_shapes_go_between_any_two_values(name: str) -> None:
         ({"polynomial": math.nan}, "power.*not a finite number"),
         ({"cosine-power": 0.5}, "p >= 1"),
         ({"uba": -1}, "phi > 0"),
+        ({"arctan": -10}, "1e-6 <= slope"),
+        ({"arctan": {"centre": 2}}, "0 <= centre <= 1"),
         ({"damped-cosine": 1.5}, "not a whole number"),
         ({"damped-cosine": {"gamma": 2}}, "gamma"),
         ({"step": {"at": [0.5, 0.25]}}, "ascending"),

@@ -53,6 +53,7 @@ from trainplan.schedules.refinement import refine
 from trainplan.schedules.registry import Named
 from trainplan.schedules.searched_training import train_with_search
 from trainplan.schedules.shapes import (
+    Arctan,
     CosinePower,
     DampedCosine,
     Exponential,
@@ -92,6 +93,7 @@ NAMED = (
 
 __all__ = [
     "NAMED",
+    "Arctan",
     "AutoLRS",
     "Clipped",
     "Constant",

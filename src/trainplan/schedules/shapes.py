@@ -444,6 +444,46 @@ class Root(Shape):
 
 
 @dataclass(frozen=True, repr=False)
+class Arctan(Shape):
+    """An arctangent between its values at both ends: b = (h(u) - h(0)) / (h(1) - h(0)).
+
+    h(u) = arctan(slope (u - centre)): fastest at the centre, and never quite done (Samarasinghe et
+    al., 2023, arXiv 2309.03989).
+
+    Attributes:
+        slope: From 1e-6, which is linear, to 1e6, which is a step.
+        centre: In [0, 1].
+    """
+
+    slope: float = 10.0
+    centre: float = 0.05
+    name: ClassVar[str] = "arctan"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _within(self, "slope", 1e-6 <= self.slope <= 1e6, "1e-6 <= slope <= 1e6")
+        _within(self, "centre", 0 <= self.centre <= 1, "0 <= centre <= 1")
+
+    def falls(self, u: Any, v: Any, m: Any) -> Any:
+        last = self.slope * (1 - self.centre)
+        return self._between(v, last, last - v * self.slope, m) / self._whole
+
+    def rises(self, u: Any, v: Any, m: Any) -> Any:
+        first = -self.slope * self.centre
+        return self._between(u, u * self.slope + first, first, m) / self._whole
+
+    @property
+    def _whole(self) -> float:
+        last, first = self.slope * (1 - self.centre), -self.slope * self.centre
+        return float(self._between(1.0, last, first, math))
+
+    def _between(self, share: Any, x: Any, y: Any, m: Any) -> Any:
+        """arctan(x) - arctan(y) for x - y = slope * share, exactly 0 if that is."""
+        atan2 = m.atan2 if hasattr(m, "atan2") else m.arctan2
+        return atan2(share * self.slope, x * y + 1.0)
+
+
+@dataclass(frozen=True, repr=False)
 class Step(Shape):
     """Drops by a factor at given shares of the phase; a is ``factor`` to the number of drops.
 
@@ -513,6 +553,7 @@ class Custom(Shape):
 SHAPES: Final[dict[str, type[Shape]]] = {
     cls.name: cls
     for cls in (
+        Arctan,
         Constant,
         Cosine,
         CosinePower,
