@@ -50,7 +50,13 @@ if TYPE_CHECKING:
         rarity_difficulty,
     )
     from trainplan.data.distances import class_distances, mmd2, transport
-    from trainplan.data.domain_shift import domain_distances
+    from trainplan.data.domain_shift import (
+        ArctanRamp,
+        consistency_weight,
+        domain_distances,
+        follow,
+        head_rate,
+    )
     from trainplan.data.domains import DomainCurriculum, near_to_far, stages_open
     from trainplan.data.draws import Draws
     from trainplan.data.exposure import Exposure, describe, exposures
@@ -122,6 +128,10 @@ if TYPE_CHECKING:
     from trainplan.data.weighting import effective_number, inclusion_probabilities, loss_weights
 
 _HOME = {
+    "ArctanRamp": "domain_shift",
+    "consistency_weight": "domain_shift",
+    "head_rate": "domain_shift",
+    "follow": "domain_shift",
     "negative_log_posterior": "item_response",
     "fit_rasch": "item_response",
     "estimate_ability": "item_response",
@@ -192,7 +202,7 @@ _HOME = {
     "order_scores": "class_order",
     "mmd2": "distances",
     "transport": "distances",
-    "domain_distances": "domain_shift",
+    "domain_distances": "domain_ranking",
     "DomainCurriculum": "domains",
     "near_to_far": "domains",
     "stages_open": "domains",
@@ -255,6 +265,7 @@ _HOME = {
 __all__ = [
     "AbilityPacing",
     "AgeSchedule",
+    "ArctanRamp",
     "BalancedReservoir",
     "BandwidthStages",
     "Batch",
@@ -319,6 +330,7 @@ __all__ = [
     "cluster_labels",
     "column_difficulty",
     "completion_labels",
+    "consistency_weight",
     "controls",
     "cyclic_counts",
     "cyclic_sizes",
@@ -335,9 +347,11 @@ __all__ = [
     "expand_temporal_embedding",
     "exposures",
     "fit_rasch",
+    "follow",
     "from_plan",
     "greedy_bandwidths",
     "group_difficulty",
+    "head_rate",
     "identity_batches",
     "inclusion_probabilities",
     "lanczos_resize",
