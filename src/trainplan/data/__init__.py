@@ -50,10 +50,10 @@ if TYPE_CHECKING:
         rarity_difficulty,
     )
     from trainplan.data.distances import class_distances, mmd2, transport
+    from trainplan.data.domain_ranking import domain_distances
     from trainplan.data.domain_shift import (
         ArctanRamp,
         consistency_weight,
-        domain_distances,
         follow,
         head_rate,
     )
