@@ -119,7 +119,7 @@ def measure(
         student = Student(x, given, lr, seed, warm)
         for batch in BatchSampler(WeightedSubsets(np.ones(TRAIN), sizes, BATCH, seed)):
             student.learn(CROWD + torch.from_numpy(batch.indices))
-    wrong = given[CROWD : CROWD + TRAIN] != true[CROWD : CROWD + TRAIN]
+    wrong = (given != true)[CROWD : CROWD + TRAIN]
     return {
         "accuracy": 100 * student.right(slice(-597, None), labels).mean().item(),
         "examples": float(sum(sizes)),
@@ -135,22 +135,19 @@ def course_of(order: str, hard, start: float, seed: int) -> Curriculum:
     if order == "linear":  # all is open when as much was shown as in two epochs on all
         ramp = tp.data.pacing("linear", "1%", full_at=2 * TRAIN // BATCH)
         return Curriculum(hard, ramp, BATCH, seed, least=LEAST)
-    rule = "glue" if order == "glue" else "best"
-    feedback = Feedback(AbilityPacing(start, rule))
+    feedback = Feedback(AbilityPacing(start, "glue" if order == "glue" else "best"))
     return Curriculum(hard, feedback, BATCH, seed, by="value", on_empty="least", least=LEAST)
 
 
-RATES = Tuned(1e-3, 2e-3, 4e-3, 8e-3)
+RATES, LARGER = Tuned(1e-3, 2e-3, 4e-3), Tuned(4e-3, 8e-3, 16e-3)
 
 
-def better(first: str, second: str, where: str, *, decides: bool = False) -> Claim:
+def better(first: str, second: str, where: str = "With noise", *, decides: bool = False) -> Claim:
     """That one arm ends with more right answers than another."""
     text = f"{where}, {first!r} ends more accurate than {second!r}"
     given = {"metric": "accuracy", "direction": "higher", "unit": "points"}
     return Claim(text=text, arm=first, than=second, decides=decides, **given)
 
-
-NOISY = "With two in five labels random"
 
 STUDY = Study(
     paper="pudf",
@@ -163,16 +160,16 @@ STUDY = Study(
         "all": {"order": "all", "lr": RATES},
         "GLUE rule": {"order": "glue", "lr": RATES},
         "linear": {"order": "linear", "lr": RATES},
-        "ability, clean": {"order": "ability", "noise": 0.0, "lr": RATES},
-        "random, clean": {"order": "random", "noise": 0.0, "lr": RATES},
-        "ability, untaught": {"order": "ability", "warm": 0, "lr": RATES},
-        "random, untaught": {"order": "random", "warm": 0, "lr": RATES},
+        "ability, clean": {"order": "ability", "noise": 0.0, "lr": LARGER},
+        "random, clean": {"order": "random", "noise": 0.0, "lr": LARGER},
+        "ability, untaught": {"order": "ability", "warm": 0, "lr": LARGER},
+        "random, untaught": {"order": "random", "warm": 0, "lr": LARGER},
     },
     measure=measure,
     metric="accuracy",
     direction="higher",
     claims=[
-        better("ability", "random", NOISY, decides=True),
+        better("ability", "random", decides=True),
         Claim(
             text="The area under the curve by which difficulty finds wrong labels is above 0.95",
             arm="ability",
@@ -181,20 +178,23 @@ STUDY = Study(
             direction="higher",
             name="finding wrong labels",
         ),
-        better("ability", "all", NOISY),
-        better("ability", "GLUE rule", NOISY),
-        better("ability", "linear", NOISY),
+        better("ability", "all"),
+        better("ability", "GLUE rule"),
+        better("ability", "linear"),
         better("ability, clean", "random, clean", "With clean labels"),
         better("ability, untaught", "random, untaught", "Not taught first"),
     ],
-    seeds=range(20),
+    seeds=range(20, 40),
     looks=(10, 20),
+    tuning_seeds=5,
     shown=["accuracy", "examples", "AUC of wrong labels", "halves agree"],
-    budget="15 epochs of what is open of 750 images, in steps of 32; 'random' sees exactly as many "
-    "images per epoch as ability opens, 'all' sees more",
+    budget="15 epochs of what is open of 750 images, in steps of 32; 'random' sees as many in each "
+    "as ability opens with the same seed and rate, 'all' sees more",
     quick={"epochs": 2, "warm": 5},
     note="The crowd are 24 small models, six of each of four kinds, taught with 12 to 150 images. "
     "The network is first taught with the crowd's images, as the method is for fine-tuning; the "
     "untaught arms show what happens otherwise. Without noise the area is not measured and 0.5. "
-    "Halves of the crowd are compared by the rank correlation of their difficulties.",
+    "Halves of the crowd are compared by the rank correlation of their difficulties. A first run "
+    "on seeds 0 to 9 gave +1.8 points over random, with rates tuned on two seeds: too few, as the "
+    "controls got smaller ones than eight other seeds prefer. Hence more of these, and new seeds.",
 )
