@@ -93,8 +93,24 @@ if TYPE_CHECKING:
     from trainplan.data.multigrid_batches import MultigridBatches
     from trainplan.data.order import Order
     from trainplan.data.pacings import cyclic_counts, cyclic_sizes, pacing, ramp_sizes
+    from trainplan.data.perturbations import (
+        block_reverse,
+        block_shuffle,
+        block_size,
+        blocks,
+        group_drop,
+        inversions,
+        perturbation_distance,
+        random_drop,
+        similar_drop,
+    )
     from trainplan.data.phases import Phase, PhaseCurriculum
     from trainplan.data.planned import from_plan
+    from trainplan.data.preferences import (
+        PairFilter,
+        ProgressivePreferenceSchedule,
+        preference_pairs,
+    )
     from trainplan.data.pseudo_labels import (
         cluster_labels,
         diversity_loss,
@@ -124,6 +140,16 @@ if TYPE_CHECKING:
     from trainplan.data.turns import Turns
     from trainplan.data.varied_batches import VariedBatches
     from trainplan.data.video_clips import VideoClips
+    from trainplan.data.video_filters import (
+        clarity,
+        frame_weights,
+        fuse_segments,
+        keep_groups,
+        keep_scenes,
+        sharpest_frame,
+        similarity_groups,
+        usable_clips,
+    )
     from trainplan.data.weighted_subsets import WeightedSubsets, round_counts
     from trainplan.data.weighting import effective_number, inclusion_probabilities, loss_weights
 
@@ -214,6 +240,26 @@ _HOME = {
     "cluster_labels": "pseudo_labels",
     "Curriculum": "curriculum",
     "Phase": "phases",
+    "PairFilter": "preferences",
+    "ProgressivePreferenceSchedule": "preferences",
+    "preference_pairs": "preferences",
+    "block_reverse": "perturbations",
+    "block_shuffle": "perturbations",
+    "block_size": "perturbations",
+    "blocks": "perturbations",
+    "group_drop": "perturbations",
+    "inversions": "perturbations",
+    "perturbation_distance": "perturbations",
+    "random_drop": "perturbations",
+    "similar_drop": "perturbations",
+    "clarity": "video_filters",
+    "frame_weights": "video_filters",
+    "fuse_segments": "video_filters",
+    "keep_groups": "video_filters",
+    "keep_scenes": "video_filters",
+    "sharpest_frame": "video_filters",
+    "similarity_groups": "video_filters",
+    "usable_clips": "video_filters",
     "PhaseCurriculum": "phases",
     "completion_labels": "completions",
     "percentile_length_filter": "completions",
@@ -293,8 +339,10 @@ __all__ = [
     "Normalisation",
     "Order",
     "OrderAgreement",
+    "PairFilter",
     "Phase",
     "PhaseCurriculum",
+    "ProgressivePreferenceSchedule",
     "QualityOrder",
     "Ranking",
     "RaschFit",
@@ -324,8 +372,13 @@ __all__ = [
     "WholeWordCollator",
     "ability_subset",
     "bandwidth_stages",
+    "block_reverse",
+    "block_shuffle",
+    "block_size",
+    "blocks",
     "branch_cost",
     "choose_words",
+    "clarity",
     "class_distances",
     "cluster_labels",
     "column_difficulty",
@@ -348,12 +401,18 @@ __all__ = [
     "exposures",
     "fit_rasch",
     "follow",
+    "frame_weights",
     "from_plan",
+    "fuse_segments",
     "greedy_bandwidths",
     "group_difficulty",
+    "group_drop",
     "head_rate",
     "identity_batches",
     "inclusion_probabilities",
+    "inversions",
+    "keep_groups",
+    "keep_scenes",
     "lanczos_resize",
     "length_difficulty",
     "loss_scorer",
@@ -373,12 +432,15 @@ __all__ = [
     "pacing",
     "parity",
     "percentile_length_filter",
+    "perturbation_distance",
     "phase_order",
     "positives",
+    "preference_pairs",
     "quality_order",
     "ramp_sizes",
     "rand_augment",
     "random_difficulty",
+    "random_drop",
     "rank_examples",
     "rarity_difficulty",
     "rate_share",
@@ -389,12 +451,16 @@ __all__ = [
     "round_counts",
     "score",
     "select_words",
+    "sharpest_frame",
     "short_cycle_sizes",
+    "similar_drop",
+    "similarity_groups",
     "stages_open",
     "take_frames",
     "temperature_weights",
     "transport",
     "two_step_count",
+    "usable_clips",
 ]
 
 

@@ -30,6 +30,12 @@ from trainplan.errors import PlanError
 from trainplan.integrations import transformers as hf
 from trainplan.integrations.hf_data import order_data as order_data  # noqa: PLC0414  (exported)
 from trainplan.integrations.hf_lint import by_steps
+from trainplan.integrations.preference_stages import (
+    PreferenceStage as PreferenceStage,  # noqa: PLC0414  (exported)
+)
+from trainplan.integrations.preference_stages import (
+    train_stages as train_stages,  # noqa: PLC0414  (exported)
+)
 from trainplan.integrations.torch import torch
 from trainplan.knobs import Value
 from trainplan.lint import Finding

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from trainplan._extras import require
 
 if TYPE_CHECKING:
+    from trainplan.models.consistency import EmaTeacher, consistency_loss, replace_nan
     from trainplan.models.decoder import Decoder
     from trainplan.models.encoder import Encoder, masked_token_loss
     from trainplan.models.expert_gate import (
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from trainplan.models.laplacian import laplacian_distances, laplacian_loss
     from trainplan.models.leaky_rnn import LeakyRNN, accuracies, summed_loss
     from trainplan.models.mixing import MixedOperation, max_w_coefficients, mix
+    from trainplan.models.preference import answer_log_probability, preference_loss
     from trainplan.models.retrieval import cosine_similarities, recall_at, retrieval_loss
     from trainplan.models.space_time import SpaceTimeBlock, SpaceTimeTransformer
     from trainplan.models.sub_batch_norm import (
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
     )
 
 _HOME = {
+    "EmaTeacher": "trainplan.models.consistency",
+    "consistency_loss": "trainplan.models.consistency",
+    "replace_nan": "trainplan.models.consistency",
     "Decoder": "trainplan.models.decoder",
     "Encoder": "trainplan.models.encoder",
     "masked_token_loss": "trainplan.models.encoder",
@@ -45,6 +50,8 @@ _HOME = {
     "lora_mixture": "trainplan.models.expert_gate",
     "lora_parameters": "trainplan.models.expert_gate",
     "GatedExperts": "trainplan.models.gated_experts",
+    "answer_log_probability": "trainplan.models.preference",
+    "preference_loss": "trainplan.models.preference",
     "MixedOperation": "trainplan.models.mixing",
     "max_w_coefficients": "trainplan.models.mixing",
     "mix": "trainplan.models.mixing",
@@ -73,6 +80,7 @@ _HOME = {
 
 __all__ = [
     "Decoder",
+    "EmaTeacher",
     "Encoder",
     "ExpertGate",
     "GatedExperts",
@@ -87,8 +95,10 @@ __all__ = [
     "SubBatchNorm3d",
     "Timescale",
     "accuracies",
+    "answer_log_probability",
     "autocovariance",
     "choose_expert",
+    "consistency_loss",
     "cosine_similarities",
     "fit_timescale",
     "interleave",
@@ -100,7 +110,9 @@ __all__ = [
     "max_w_coefficients",
     "mix",
     "network_timescales",
+    "preference_loss",
     "recall_at",
+    "replace_nan",
     "retrieval_loss",
     "split_batch_norms",
     "summed_loss",
