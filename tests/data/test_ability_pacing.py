@@ -17,6 +17,8 @@ from trainplan.data import (
     Curriculum,
     Feedback,
     ability_subset,
+    competence_count,
+    pacing,
     rank_examples,
     two_step_count,
 )
@@ -156,9 +158,17 @@ def test_labels_take_turns(items):
     assert rank_examples(b, labels=labels).tolist() == expected
 
 
+@pytest.mark.parametrize("kind", ["linear", "root"])
+def test_competence_by_epochs_is_the_pacing_up_to_the_last_example(kind):
+    rule = pacing(kind, 0.01, full_at=7)
+    counts = [competence_count(1000, epoch, 7, kind) for epoch in range(12)]
+    assert np.abs(counts - 1000 * rule(np.arange(12))).max() <= 1
+
+
 @pytest.mark.parametrize(
     ("make", "place"),
     [
+        (lambda: competence_count(10, 0, 5, "cubic"), "kind"),
         (lambda: AbilityPacing(math.nan), "start"),
         (lambda: AbilityPacing(0.0, "paper"), "rule"),
         (lambda: AbilityPacing(0.0, increment=-0.1), "increment"),

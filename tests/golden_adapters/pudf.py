@@ -7,6 +7,7 @@ import numpy as np
 from trainplan.data import (
     AbilityPacing,
     ability_subset,
+    competence_count,
     difficulty_at,
     estimate_ability,
     fit_rasch,
@@ -33,10 +34,6 @@ def posterior(inputs):
     return {"neg_log_posterior": found, "authors_objective": found - dropped}
 
 
-def competence(kind, start, full_at):
-    return pacing(kind, start, full_at=full_at)
-
-
 def selected(inputs):
     b, default = inputs["difficulty"], inputs["defaults"]
     labels = inputs["labels"] if inputs.get("balanced") else None
@@ -51,9 +48,8 @@ def selected(inputs):
     elif strategy == "simple":
         found = ranking[: two_step_count(len(b), epoch, default["num_epochs"])]
     elif strategy.startswith("naacl-"):
-        kind = strategy.removeprefix("naacl-")
-        share = competence(kind, default["c_init"], default["competency"])(epoch)
-        found = ranking[: int(share * len(b))]
+        kind, start = strategy.removeprefix("naacl-"), default["c_init"]
+        found = ranking[: competence_count(len(b), epoch, default["competency"], kind, start)]
     else:
         found = ranking
     return {"selected_indices": found, "selected_set": np.sort(found)}
@@ -62,7 +58,7 @@ def selected(inputs):
 def competencies(inputs):
     epochs = np.array(inputs["epochs"])
     start = inputs.get("c0", 0.01)
-    return {kind: competence(kind, start, inputs["T"])(epochs) for kind in ("linear", "root")}
+    return {kind: pacing(kind, start, inputs["T"])(epochs) for kind in ("linear", "root")}
 
 
 def levels(before, after=None, **options):

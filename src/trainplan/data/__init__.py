@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from trainplan.data.ability_pacing import (
         AbilityPacing,
         ability_subset,
+        competence_count,
         rank_examples,
         two_step_count,
     )
@@ -154,6 +155,7 @@ if TYPE_CHECKING:
     from trainplan.data.weighting import effective_number, inclusion_probabilities, loss_weights
 
 _HOME = {
+    "competence_count": "ability_pacing",
     "ArctanRamp": "domain_shift",
     "consistency_weight": "domain_shift",
     "head_rate": "domain_shift",
@@ -382,6 +384,7 @@ __all__ = [
     "class_distances",
     "cluster_labels",
     "column_difficulty",
+    "competence_count",
     "completion_labels",
     "consistency_weight",
     "controls",

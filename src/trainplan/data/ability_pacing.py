@@ -19,12 +19,14 @@ import numpy.typing as npt
 
 from trainplan.data.difficulty import checked_difficulty
 from trainplan.errors import PlanError, nearest
+from trainplan.schedules.pacings import fraction
 from trainplan.schedules.values import count, finite
 
 Indices = npt.NDArray[np.int64]
 Rule = Literal["best", "glue", "ag_news", "gsm8k"]
 RULES = ("best", "glue", "ag_news", "gsm8k")
 ORDERINGS = ("easiest", "hardest", "middleout")
+COMPETENCES = {"linear": 1, "root": 2}
 _LOWEST = -5.0
 """Where the released rules begin to compare."""
 
@@ -249,3 +251,29 @@ def two_step_count(n: int, epoch: int, epochs: int) -> int:
     share = count(n, "n") / (count(epochs, "epochs") / 2)
     odd = count(epoch, "epoch", least=0) % 2
     return min(int(share * (epoch if odd else epoch + 1)), n)
+
+
+def competence_count(
+    n: int,
+    epoch: int,
+    full_at: int,
+    kind: Literal["linear", "root"] = "linear",
+    start: float = 0.01,
+) -> int:
+    """How many of the easiest examples an epoch (from 0) shows if competence grows by the clock.
+
+    int(c n), where c or its square rises evenly from ``start`` to 1 in ``full_at`` epochs
+    (Platanios et al., 2019, arXiv 1903.09848), rounded as in the released code; in steps instead of
+    epochs it is `trainplan.data.pacing`. The first epochs of small data may show none.
+
+    >>> [competence_count(100, epoch, 5) for epoch in range(6)]
+    [1, 20, 40, 60, 80, 100]
+    """
+    if kind not in COMPETENCES:
+        remedy = nearest(str(kind), COMPETENCES)
+        raise PlanError("unknown", place="kind", value=kind, remedy=remedy)
+    power = COMPETENCES[kind]
+    first = fraction(start, "start") ** power
+    rise = (1 - first) / count(full_at, "full_at")
+    share = count(epoch, "epoch", least=0) * rise + first
+    return int(min(1.0, share if power == 1 else math.sqrt(share)) * count(n, "n"))
