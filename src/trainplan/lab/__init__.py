@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from trainplan.lab.conclusion import conclude
     from trainplan.lab.domains import CharText, char_text
     from trainplan.lab.experiment import Arm, Experiment, Tuning
+    from trainplan.lab.few_shot import episodes, few_shot_accuracy
     from trainplan.lab.results import Comparison, Run, Summary
     from trainplan.lab.runner import Interrupted, LabError
     from trainplan.lab.statistics import (
@@ -54,6 +55,8 @@ _HOME = {
     "compare": "comparison",
     "conclude": "conclusion",
     "default_arms": "arms",
+    "episodes": "few_shot",
+    "few_shot_accuracy": "few_shot",
     "holm": "statistics",
     "mean_interval": "statistics",
     "paired_difference": "statistics",
@@ -85,6 +88,8 @@ __all__ = [
     "compare",
     "conclude",
     "default_arms",
+    "episodes",
+    "few_shot_accuracy",
     "holm",
     "mean_interval",
     "paired_difference",
