@@ -35,7 +35,7 @@ def videos(number: int = 40) -> VideoClips:
     places = (start[:, None] + np.where(right, 1, -1)[:, None] * time) % 8
     pixels = np.zeros((number, 8, 3, 8, 8), np.float32)
     pixels[np.arange(number)[:, None], time, :, :, places] = 1
-    return VideoClips(pixels, curriculum, columns={"labels": right.tolist()})
+    return VideoClips(pixels, columns={"labels": right.tolist()})
 
 
 def model(step: int = 0) -> TimesformerForVideoClassification:
@@ -78,7 +78,7 @@ def fit(folder: Path, resume: Path | None = None, **options) -> TimesformerForVi
         train_dataset=data,
         callbacks=[tp.transformers.PlanCallback(plan), Frames()],
     )
-    tp.transformers.order_data(trainer, Shuffle(len(data), 4, epochs=2))
+    tp.transformers.order_data(trainer, Shuffle(len(data), 4, epochs=2), shape=curriculum)
     trainer.train(resume_from_checkpoint=resume and str(resume))
     return trainer.model
 

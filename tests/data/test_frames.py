@@ -124,10 +124,10 @@ def test_clips_have_the_frames_of_their_step_in_workers_that_live_on(workers):
     torch = pytest.importorskip("torch")
     course = FrameCountCurriculum((1, 3), (1, 1), steps=8)
     videos = np.arange(10)[:, None] * 100 + np.arange(20)
-    clips = VideoClips(videos, course, columns={"number": list(range(10))})
+    clips = VideoClips(videos, columns={"number": list(range(10))})
 
     def read(step=0):
-        sampler = BatchSampler(Shuffle(10, 5, epochs=4), ranks=1, rank=0)
+        sampler = BatchSampler(Shuffle(10, 5, epochs=4), ranks=1, rank=0, shape=course)
         found = []
         loader = torch.utils.data.DataLoader(
             clips, batch_sampler=sampler, num_workers=workers, persistent_workers=workers > 0
@@ -143,6 +143,14 @@ def test_clips_have_the_frames_of_their_step_in_workers_that_live_on(workers):
         assert (batch["pixel_values"] // 100 == batch["number"][:, None]).all()
     for one, again in zip(whole[3:], read(3), strict=True):
         assert torch.equal(one["pixel_values"], again["pixel_values"])
+
+
+def test_clips_without_a_shape_have_as_many_frames_as_was_said():
+    videos = np.arange(30).reshape(3, 10, 1)
+    clips = VideoClips(videos, 2, FrameSampler(random=False))
+    assert clips[1].tolist() == [[12], [17]]
+    by_name = BatchSampler(Shuffle(3, 3), shape={"frames": 5, "crop": 96})
+    assert {clip.shape for clip in clips.__getitems__(by_name.batch(0))} == {(5, 1)}
 
 
 def turns(**options):
@@ -196,6 +204,7 @@ def test_turns_go_on_after_an_interruption_and_on_other_ranks(done):
         (lambda: FrameSampler()([0], 3), "lengths"),
         (lambda: FrameSampler(legacy=True)([4], 4), "legacy"),
         (lambda: VideoClips([[1]], 0), "frames"),
+        (lambda: VideoClips([[1]])[0], "frames"),
         (lambda: VideoClips([[1]], 1, lengths=[1, 1]), "lengths"),
         (lambda: VideoClips([[1]], 1, columns={"labels": []}), "labels"),
         (lambda: Turns({}, 3), "sizes"),

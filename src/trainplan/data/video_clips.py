@@ -1,7 +1,7 @@
 """Videos as clips of as many frames as the stage of training has.
 
-Clips know their step from the `Batch` that asks for them, so workers, batches drawn ahead and runs
-that go on all see the number of frames of the right stage.
+The number of frames is the shape of a batch (`trainplan.data.BatchSampler`), and comes with the
+numbers of its examples; so workers, which are ahead of the training, show that of the right stage.
 """
 
 from __future__ import annotations
@@ -13,9 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from trainplan.data.batches import Batch
-from trainplan.data.frames import FrameCountCurriculum, FrameSampler, take_frames
+from trainplan.data.frames import FrameSampler, take_frames
+from trainplan.data.shapes import Shape, ShapedBatch
 from trainplan.errors import PlanError
 from trainplan.schedules.values import count
+
+KNOWN = (Batch, ShapedBatch)
+"""Batches that know their step."""
 
 
 class VideoClips:
@@ -27,23 +31,25 @@ class VideoClips:
     Args:
         videos: Each (L, ...) whose frames can be taken by a list of numbers: arrays, tensors,
             memory-mapped files, decoders. An image is a video of one frame.
-        frames: F, or a curriculum that says it for each step.
+        frames: F of clips that are asked for without a shape, as in an evaluation. The shape is a
+            number of frames, or has one under this name.
         sampler: Which frames.
         lengths: (n,) frames of each video, so that none is opened before it is read.
         columns: (n,) values of each, by name.
         name: Under which clips stand beside columns.
 
-    >>> videos = np.arange(24).reshape(2, 12, 1)
-    >>> course = FrameCountCurriculum((1, 3), (1, 1), steps=10)
-    >>> clips = VideoClips(videos, course, FrameSampler(random=False))
-    >>> [clips.__getitems__(Batch.of(np.array([1]), step))[0].shape for step in (4, 5)]
-    [(1, 1), (3, 1)]
+    >>> from trainplan.data import BatchSampler, FrameCountCurriculum, Shuffle
+    >>> clips = VideoClips(np.zeros((8, 12, 3)))
+    >>> course = FrameCountCurriculum((1, 4), (1, 1), steps=10)
+    >>> sampler = BatchSampler(Shuffle(len(clips), 2), shape=course)
+    >>> [clips.__getitems__(sampler.batch(step))[0].shape for step in (4, 5)]
+    [(1, 3), (4, 3)]
     """
 
     def __init__(
         self,
         videos: Sequence[Any],
-        frames: int | FrameCountCurriculum,
+        frames: int | None = None,
         sampler: FrameSampler | None = None,
         *,
         lengths: npt.ArrayLike | None = None,
@@ -51,9 +57,7 @@ class VideoClips:
         name: str = "pixel_values",
     ) -> None:
         self.videos, self.name = videos, name
-        self.frames = (
-            frames if isinstance(frames, FrameCountCurriculum) else count(frames, "frames")
-        )
+        self.frames = None if frames is None else count(frames, "frames")
         self.sampler = FrameSampler() if sampler is None else sampler
         read = [len(video) for video in videos] if lengths is None else lengths
         self.lengths = np.asarray(read, np.int64)
@@ -69,17 +73,27 @@ class VideoClips:
     def __getitem__(self, index: int) -> Any:
         return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        """The clips at some indices; a `Batch` knows the step, otherwise it is the first."""
-        step = indices.step if isinstance(indices, Batch) else 0
-        frames = self.frames if isinstance(self.frames, int) else self.frames.num_frames(step)
-        wanted = list(indices)
+    def __getitems__(self, indices: Sequence[int] | ShapedBatch) -> list[Any]:
+        """The clips at some indices; those of a batch are of its shape, and varied by its step."""
+        wanted = np.asarray(indices.indices if isinstance(indices, KNOWN) else indices, np.int64)
+        step = indices.step if isinstance(indices, KNOWN) else 0
+        frames = self._frames(indices.shape if isinstance(indices, ShapedBatch) else None)
         lengths = self.lengths[wanted]
-        places = self.sampler(lengths, frames, examples=np.asarray(wanted), step=step)
-        clips = [take_frames(self.videos[i], row) for i, row in zip(wanted, places, strict=True)]
+        places = self.sampler(lengths, frames, examples=wanted, step=step)
+        clips = [
+            take_frames(self.videos[i], row) for i, row in zip(wanted.tolist(), places, strict=True)
+        ]
         if not self.columns:
             return clips
         return [
             {self.name: clip} | {name: values[i] for name, values in self.columns.items()}
-            for i, clip in zip(wanted, clips, strict=True)
+            for i, clip in zip(wanted.tolist(), clips, strict=True)
         ]
+
+    def _frames(self, shape: Shape | None) -> int:
+        frames = shape.get("frames") if isinstance(shape, dict) else shape
+        frames = self.frames if frames is None else frames
+        if frames is None:
+            remedy = "Give BatchSampler(..., shape=...), or VideoClips(..., frames=...)"
+            raise PlanError("how many?", place="frames", value=None, remedy=remedy)
+        return frames

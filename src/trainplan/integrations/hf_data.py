@@ -63,7 +63,7 @@ class OrderCallback(_TrainerCallback):  # type: ignore[misc, valid-type]
         state.stateful_callbacks[_KEY] = self.sampler.state_dict(step=state.global_step)
 
 
-def order_data(trainer: Any, source: Source) -> BatchSampler:
+def order_data(trainer: Any, source: Source, *, shape: Any = None) -> BatchSampler:
     """Have a ``Trainer`` (or TRL's SFT and DPO trainers) read its training data in an order.
 
     Evaluation is not touched. Resume with ``resume_from_checkpoint`` as ever; the number of
@@ -75,6 +75,7 @@ def order_data(trainer: Any, source: Source) -> BatchSampler:
         source: `trainplan.data.Shuffle` (with ``epochs`` or a tail other than ``wrap``),
             `trainplan.data.Curriculum` or `trainplan.data.Mixture` with ``steps``. Its global
             batch is per_device_train_batch_size * gradient_accumulation_steps * ranks.
+        shape: Of each step's examples, as `trainplan.data.BatchSampler` takes it.
 
     Returns:
         The sampler, which the trainer reads from now on.
@@ -96,7 +97,9 @@ def order_data(trainer: Any, source: Source) -> BatchSampler:
             remedy=f"Give global_batch={whole}, or change per_device_train_batch_size",
         )
     _check_length(args, source)
-    sampler = BatchSampler(source, ranks=args.world_size, rank="all", accumulation=accumulation)
+    sampler = BatchSampler(
+        source, ranks=args.world_size, rank="all", accumulation=accumulation, shape=shape
+    )
     trainer.get_train_dataloader = partial(_loader, trainer, sampler)
     trainer.add_callback(OrderCallback(sampler))
     return sampler
