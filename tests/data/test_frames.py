@@ -212,6 +212,7 @@ def test_turns_go_on_after_an_interruption_and_on_other_ranks(done):
         (lambda: Turns({"a": 5}, 2, max_samples=1), "max_samples"),
         (lambda: Turns({"a": 5}, {"b": 1}), "batches.b"),
         (lambda: turns().step_at(3), "position"),
+        (lambda: BatchSampler(Turns({"a": 8, "b": 8}, {"a": 4, "b": 3}), ranks=2), "batches.b"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(make, place):

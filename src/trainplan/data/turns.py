@@ -17,6 +17,7 @@ from trainplan.data.hashing import stream_of
 from trainplan.data.order import Order
 from trainplan.data.shares import by_name
 from trainplan.data.sources import Source, between_steps
+from trainplan.data.step_numbers import nearest_multiples
 from trainplan.errors import PlanError
 from trainplan.schedules.values import count, is_number
 
@@ -94,6 +95,16 @@ class Turns(Source):
     def name_at(self, step: int) -> str:
         """The data set of a step."""
         return self.names[step % len(self.names)]
+
+    def check_parts(self, parts: int) -> None:
+        for name, batch in zip(self.names, self.batches, strict=True):
+            if batch % parts:
+                raise PlanError(
+                    f"cannot be shared out evenly among {parts} micro-batches",
+                    place=f"batches.{name}",
+                    value=batch,
+                    remedy=nearest_multiples(batch, parts),
+                )
 
     def size(self, step: int) -> int:
         return self.batches[step % len(self.names)]
