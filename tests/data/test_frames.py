@@ -12,6 +12,7 @@ from trainplan.data import (
     FrameSampler,
     Shuffle,
     Turns,
+    VariedBatches,
     VideoClips,
     take_frames,
 )
@@ -151,6 +152,13 @@ def test_clips_without_a_shape_have_as_many_frames_as_was_said():
     assert clips[1].tolist() == [[12], [17]]
     by_name = BatchSampler(Shuffle(3, 3), shape={"frames": 5, "crop": 96})
     assert {clip.shape for clip in clips.__getitems__(by_name.batch(0))} == {(5, 1)}
+
+
+def test_batches_can_hold_as_many_frames_in_every_stage():
+    course = FrameCountCurriculum((1, 4), (1, 1), steps=10)
+    sizes = lambda step: course.batch_size(18, course.num_frames(step))  # noqa: E731
+    sampler = BatchSampler(VariedBatches(Shuffle(100, 1), sizes, shape=course))
+    assert [(len(sampler.batch(k)), sampler.batch(k).shape) for k in (4, 5)] == [(18, 1), (4, 4)]
 
 
 def turns(**options):
