@@ -30,6 +30,7 @@ EVERY_KIND = {
     "rex": ts.rex(0.1),
     "uba": ts.uba(0.1),
     "power": ts.PowerLaw(0.3, -0.4, cap=0.1),
+    "inverse sigmoid": ts.InverseSigmoid(0.1, 120.0),
     "profile": ts.Profile((0.1, 0.3, 0.0)) * 2,
     "held profile": ts.Profile((0.1, 0.3, 0.0), hold=True),
     "repeated": ts.cosine(0.1, duration=70).repeat(),

@@ -15,6 +15,7 @@ from trainplan.schedules import (
     Constant,
     Duration,
     Hold,
+    InverseSigmoid,
     Phase,
     PowerLaw,
     Profile,
@@ -84,6 +85,14 @@ def test_power_laws_are_capped() -> None:
     assert law([0, 1, 4, 8, 20]).tolist() == [0.5, 0.5, 0.5, 0.25, 0.1]
     assert [law(t) for t in (0, 1, 4, 8, 20)] == [0.5, 0.5, 0.5, 0.25, 0.1]
     assert PowerLaw(3.0, 2.0)(4) == 48
+
+
+def test_inverse_sigmoids_hold_and_fall() -> None:
+    falling = InverseSigmoid(0.5, 20.0)
+    assert falling(0) == pytest.approx(0.5 * 20 / 21)
+    assert falling(20 * np.log(20)) == pytest.approx(0.25)
+    assert falling([10**6])[0] < 1e-300
+    assert falling(10**6) < 1e-300
 
 
 def test_a_power_law_can_count_another_unit() -> None:
@@ -164,6 +173,7 @@ def test_a_constant_needs_nothing() -> None:
         (lambda: Stairs(1.0, 0.5, 0), "every"),
         (lambda: Stairs(1.0, 0.5, "1%").resolve(10), "shorter than one unit"),
         (lambda: Stairs(1.0, -0.5, 3), "below zero"),
+        (lambda: InverseSigmoid(1.0, 0.0), "above zero"),
         (lambda: PowerLaw(1.0, -0.5), "cap"),
         (lambda: PowerLaw(0.0, 0.5), "above zero"),
         (lambda: Profile((1.0,), 3), "two values"),

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     )
     from trainplan.data.collators import WholeWordCollator
     from trainplan.data.completions import completion_labels, percentile_length_filter
+    from trainplan.data.corrections import CorrectionBuilder, answer_example, correction_example
     from trainplan.data.curriculum import Curriculum
     from trainplan.data.difficulty import (
         Ranking,
@@ -62,7 +63,9 @@ if TYPE_CHECKING:
     from trainplan.data.draws import Draws
     from trainplan.data.exposure import Exposure, describe, exposures
     from trainplan.data.feedback import Feedback, Tally
+    from trainplan.data.forcing import teacher_forcing
     from trainplan.data.frames import FrameCountCurriculum, FrameSampler, take_frames
+    from trainplan.data.free_running import continue_prompts, exposure_gap
     from trainplan.data.frequency import LowFrequencyCrop, lanczos_resize, low_frequency_crop
     from trainplan.data.horizon_curriculum import HorizonCurriculum
     from trainplan.data.item_response import (
@@ -132,6 +135,7 @@ if TYPE_CHECKING:
     from trainplan.data.reservoir import BalancedReservoir, Reservoir
     from trainplan.data.sampler import BatchSampler
     from trainplan.data.scoring import loss_scorer, score
+    from trainplan.data.self_tokens import SelfTokenMixer, mix_context, own_tokens
     from trainplan.data.shapes import Shaped, ShapedBatch, Shapes
     from trainplan.data.short_cycle import ShortCycleBatchSampler, short_cycle_sizes
     from trainplan.data.sources import Replacement, Shuffle, Source
@@ -155,6 +159,15 @@ if TYPE_CHECKING:
     from trainplan.data.weighting import effective_number, inclusion_probabilities, loss_weights
 
 _HOME = {
+    "CorrectionBuilder": "corrections",
+    "answer_example": "corrections",
+    "correction_example": "corrections",
+    "continue_prompts": "free_running",
+    "exposure_gap": "free_running",
+    "SelfTokenMixer": "self_tokens",
+    "mix_context": "self_tokens",
+    "own_tokens": "self_tokens",
+    "teacher_forcing": "forcing",
     "competence_count": "ability_pacing",
     "ArctanRamp": "domain_shift",
     "consistency_weight": "domain_shift",
@@ -319,6 +332,7 @@ __all__ = [
     "Batch",
     "BatchReplay",
     "BatchSampler",
+    "CorrectionBuilder",
     "Curriculum",
     "CurriculumDesigner",
     "DomainCurriculum",
@@ -355,6 +369,7 @@ __all__ = [
     "ReplayMixer",
     "Reservoir",
     "Selection",
+    "SelfTokenMixer",
     "Shaped",
     "ShapedBatch",
     "Shapes",
@@ -373,6 +388,7 @@ __all__ = [
     "WeightedSubsets",
     "WholeWordCollator",
     "ability_subset",
+    "answer_example",
     "bandwidth_stages",
     "block_reverse",
     "block_shuffle",
@@ -387,7 +403,9 @@ __all__ = [
     "competence_count",
     "completion_labels",
     "consistency_weight",
+    "continue_prompts",
     "controls",
+    "correction_example",
     "cyclic_counts",
     "cyclic_sizes",
     "delayed_match",
@@ -401,6 +419,7 @@ __all__ = [
     "equal_cost_stages",
     "estimate_ability",
     "expand_temporal_embedding",
+    "exposure_gap",
     "exposures",
     "fit_rasch",
     "follow",
@@ -422,6 +441,7 @@ __all__ = [
     "loss_weights",
     "low_frequency_crop",
     "mask_rate",
+    "mix_context",
     "mixture_at",
     "mixture_tokens",
     "mmd2",
@@ -432,6 +452,7 @@ __all__ = [
     "normalised",
     "order_agreement",
     "order_scores",
+    "own_tokens",
     "pacing",
     "parity",
     "percentile_length_filter",
@@ -460,6 +481,7 @@ __all__ = [
     "similarity_groups",
     "stages_open",
     "take_frames",
+    "teacher_forcing",
     "temperature_weights",
     "transport",
     "two_step_count",
@@ -467,10 +489,23 @@ __all__ = [
 ]
 
 
+_TORCH = {
+    "batch_replay",
+    "collators",
+    "corrections",
+    "free_running",
+    "frequency",
+    "self_tokens",
+    "streams",
+    "triplets",
+}
+"""Modules that need PyTorch."""
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if _HOME[name] in ("collators", "streams", "triplets", "batch_replay", "frequency"):
+    if _HOME[name] in _TORCH:
         require("torch", extra="torch")
     value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = value

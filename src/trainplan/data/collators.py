@@ -9,7 +9,6 @@ the main process, at the rate of the step that uses the batch. The masks are a f
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainplan.data.hashing import fingerprint
 from trainplan.data.masking import choose_words, replace_words
 from trainplan.errors import PlanError
 from trainplan.schedules.base import Schedule
@@ -89,7 +89,7 @@ class WholeWordCollator:
         if "word_ids" not in batch:
             raise PlanError("the batch is masked already, or not of this collator", place="batch")
         tokens, words = (batch[key].cpu().numpy() for key in ("input_ids", "word_ids"))
-        rng = np.random.default_rng([self.seed, int(step), _fingerprint(tokens)])
+        rng = np.random.default_rng([self.seed, int(step), fingerprint(tokens)])
         rate = self.rate(step) if isinstance(self.rate, Schedule) else self.rate
         chosen = choose_words(words, rate, rng)
         new = replace_words(
@@ -194,8 +194,3 @@ class WholeWordCollator:
             batch["attention_mask"][row, : len(ids)] = 1
             batch["word_ids"][row, : len(ids)] = torch.as_tensor(known)
         return batch
-
-
-def _fingerprint(tokens: np.ndarray) -> int:
-    """A number that depends on the batch's tokens: ranks and micro-batches differ by it."""
-    return int.from_bytes(hashlib.blake2b(tokens.tobytes(), digest_size=8).digest(), "little")

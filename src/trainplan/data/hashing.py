@@ -55,6 +55,16 @@ def key(seed: int, stream: int = 0, epoch: int = 0) -> int:
     return keys(1, seed, stream, epoch)[0]
 
 
+def fingerprint(array: npt.NDArray[Any]) -> int:
+    """A number below 2^64 that depends on the numbers of an array, to tell batches apart.
+
+    >>> fingerprint(np.arange(3)) == fingerprint(np.arange(3)), fingerprint(np.arange(2)) < 2**64
+    (True, True)
+    """
+    data = np.ascontiguousarray(array).tobytes()
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
 def stream_of(name: str) -> int:
     """The stream of a name, so that adding a domain never changes the order of another.
 

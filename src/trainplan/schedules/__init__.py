@@ -41,6 +41,7 @@ from trainplan.schedules.named import (
 from trainplan.schedules.phases import (
     Constant,
     Hold,
+    InverseSigmoid,
     Phase,
     PowerLaw,
     Profile,
@@ -104,6 +105,7 @@ __all__ = [
     "Exponential",
     "Hold",
     "Inverse",
+    "InverseSigmoid",
     "InverseSqrt",
     "Named",
     "OneMinusSqrt",

@@ -20,6 +20,9 @@ import numpy as np
 Array = Any
 """A NumPy array, torch tensor, or JAX array or tracer."""
 
+_OVERFLOWS = 700.0
+"""The exponential of more does not fit into a float."""
+
 _MOST_BOUNDS = 10_000
 """Of a pattern that is repeated very often, only the first rounds are listed."""
 
@@ -159,6 +162,25 @@ class Power(Curve):
         t = maximum(to_float(t, m), self.knee, m)
         with np.errstate(over="ignore"):  # what is too large is capped
             return minimum(self.coefficient * t**self.exponent, self.cap, m)
+
+
+class Sigmoid(Curve):
+    """``start / (1 + exp((t - middle) / scale))``."""
+
+    __slots__ = ("middle", "scale", "start")
+
+    def __init__(self, start: float, middle: float, scale: float) -> None:
+        self.start = start
+        self.middle = middle
+        self.scale = scale
+        self.length = math.inf
+
+    def at(self, t: float) -> float:
+        return self.start / (1 + math.exp(min((t - self.middle) / self.scale, _OVERFLOWS)))
+
+    def on(self, t: Array, m: Any) -> Array:
+        past = divide(minus(t, self.middle, m), self.scale, m)
+        return self.start / (1 + m.exp(minimum(past, _OVERFLOWS, m)))
 
 
 class Geometric(Curve):

@@ -23,6 +23,7 @@ from trainplan.schedules.curves import (
     Geometric,
     Power,
     Retime,
+    Sigmoid,
     Steps,
     Table,
     power,
@@ -95,6 +96,36 @@ class PowerLaw(Schedule):
         if self.cap is not None:
             given["cap"] = self.cap
         return {"power_law": given if self.unit is None else given | {"unit": self.unit}}
+
+
+@dataclass(frozen=True)
+class InverseSigmoid(Schedule):
+    """``start * k / (k + exp(t / k))``, for ever: it holds, and falls to 0 around ``t = k log k``.
+
+    One of the decays of scheduled sampling (Bengio et al., 2015, arXiv 1506.03099).
+
+    Args:
+        start: What it comes from; the value at ``t = 0`` is ``start * k / (k + 1)``.
+        k: Above 0.
+
+    >>> round(InverseSigmoid(1.0, 100.0)(461), 2)
+    0.5
+    """
+
+    start: float
+    k: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "start", finite(self.start, "start"))
+        object.__setattr__(self, "k", finite(self.k, "k"))
+        if self.k <= 0:
+            raise PlanError("k must be above zero", place="k", value=self.k)
+
+    def compile(self, span: Span) -> Curve:
+        return Sigmoid(self.start, self.k * math.log(self.k), self.k)
+
+    def plain(self) -> Any:
+        return {"inverse_sigmoid": {"start": self.start, "k": self.k}}
 
 
 @dataclass(frozen=True)

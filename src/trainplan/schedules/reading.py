@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 for _name, _class in {
     "clipped": algebra.Clipped,
+    "inverse_sigmoid": phases.InverseSigmoid,
     "overlaid": algebra.Overlaid,
     "power_law": phases.PowerLaw,
     "profile": phases.Profile,
