@@ -1,9 +1,10 @@
-"""The part of a plan that says what the model sees: difficulty and pacing, and mixtures.
+"""The part of a plan that says what the model sees: difficulty and pacing, mixtures, shapes.
 
     data:
       difficulty: {column: length}
       pacing: {root: {start: 10%, full_at: 50%}}
       mixture: {web: {linear: [1.0, 0.7]}, math: 0.3}
+      shape: {length: {linear: [512, 4096]}}
 
 It holds names and schedules only; `trainplan.data.from_plan` makes the order of a data set of it.
 """
@@ -26,6 +27,7 @@ from trainplan.schedules.values import count
 
 BY: Final = ("fraction", "value")
 WITHIN: Final = ("pass", "draw", "sorted")
+ROUND: Final = ("nearest",)
 POLICIES: Final = ("repeat", "stop", "cover", "drop", "error")
 DIFFICULTY: Final = ("column", "file")
 _PACING: Final = {"start", "full_at", "end", "power", "steps", "multiplier"}
@@ -46,6 +48,11 @@ class DataPlan:
         mixture: Weight of each data set, schedules by name.
         exhausted: What to do when a data set of the mixture has been seen, for all or by name.
         max_epochs: Repeats of a data set, for all or by name.
+        shape: What changes in the shape of examples (``crop``, ``length``), schedules by name.
+        shape_multiple: To the nearest multiple of what shapes are rounded, for all or by name.
+        global_batch: Schedule of the examples of a step, in a plan that counts steps.
+        batch_multiple: Of what these are multiples: ranks * accumulation.
+        round: ``nearest`` rounds them to that; None takes other numbers for mistakes.
         seed: Of everything random.
     """
 
@@ -57,10 +64,15 @@ class DataPlan:
     mixture: Mapping[str, Schedule] | None = None
     exhausted: str | Mapping[str, str] = "repeat"
     max_epochs: int | Mapping[str, int] | None = None
+    shape: Mapping[str, Schedule] | None = None
+    shape_multiple: int | Mapping[str, int] = 1
+    global_batch: Schedule | None = None
+    batch_multiple: int = 1
+    round: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("difficulty", "mixture"):
+        for name in ("difficulty", "mixture", "shape"):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, MappingProxyType(dict(value)))
@@ -73,8 +85,14 @@ class DataPlan:
         object.__setattr__(self, "seed", count(self.seed, "seed", least=0))
         for name, policy in _by_name(self.exhausted, "exhausted"):
             _one_of(policy, POLICIES, name)
-        for name, most in _by_name(self.max_epochs, "max_epochs"):
-            count(most, name)
+        for name, number in (
+            *_by_name(self.max_epochs, "max_epochs"),
+            *_by_name(self.shape_multiple, "shape_multiple"),
+            ("batch_multiple", self.batch_multiple),
+        ):
+            count(number, name)
+        if self.round is not None:
+            _one_of(self.round, ROUND, "round")
         self._check_together()
 
     def _check_together(self) -> None:
@@ -85,10 +103,24 @@ class DataPlan:
                 value=self.pacing,
                 remedy="Write difficulty: {column: ...}",
             )
-        if self.difficulty is None and self.mixture is None:
+        ordered = self.difficulty is not None or self.mixture is not None
+        if not ordered and self.shape is None and self.global_batch is None:
             raise PlanError(
-                "says nothing", place="data", value={}, remedy="Give difficulty or mixture"
+                "says nothing",
+                place="data",
+                value={},
+                remedy="Give difficulty, mixture, shape or global_batch",
             )
+        if ordered and self.global_batch is not None:
+            raise PlanError(
+                "a plan changes it for shuffled data only",
+                place="global_batch",
+                value=self.global_batch,
+                remedy="Wrap the order of your data: trainplan.data.VariedBatches(source, sizes)",
+            )
+        if isinstance(self.shape_multiple, Mapping):
+            for name in self.shape_multiple:
+                _one_of(name, tuple(self.shape or ()), "shape_multiple")
         if self.difficulty is not None and (self.pacing is None) != (self.within == "sorted"):
             what = "needs" if self.pacing is None else "takes no"
             raise PlanError(
@@ -117,7 +149,12 @@ class DataPlan:
         if given.get("pacing") is not None:
             given["pacing"] = read_pacing(given["pacing"], f"{place}.pacing")
         if given.get("mixture") is not None:
-            given["mixture"] = _mixture(given["mixture"], f"{place}.mixture")
+            given["mixture"] = _named(given["mixture"], f"{place}.mixture", "{web: 0.7, math: 0.3}")
+        if given.get("shape") is not None:
+            how = "{length: {linear: [512, 4096]}}"
+            given["shape"] = _named(given["shape"], f"{place}.shape", how)
+        if given.get("global_batch") is not None:
+            given["global_batch"] = reading.parse(given["global_batch"], f"{place}.global_batch")
         try:
             return cls(**given)
         except PlanError as error:
@@ -142,20 +179,29 @@ class DataPlan:
         told = self.plain()
         if self.pacing is not None:
             told["pacing"] = self.pacing.digest
-        if self.mixture is not None:
-            told["mixture"] = {name: schedule.digest for name, schedule in self.mixture.items()}
+        if self.global_batch is not None:
+            told["global_batch"] = self.global_batch.digest
+        for part in ("mixture", "shape"):
+            if part in told:
+                told[part] = {name: s.digest for name, s in getattr(self, part).items()}
         return told
 
     def schedules(self) -> dict[str, Schedule]:
         """Every schedule in it, by its place."""
-        found = {} if self.pacing is None else {"pacing": self.pacing}
-        return found | {f"mixture.{name}": s for name, s in (self.mixture or {}).items()}
+        alone = {"pacing": self.pacing, "global_batch": self.global_batch}
+        found = {name: schedule for name, schedule in alone.items() if schedule is not None}
+        found |= {f"mixture.{name}": s for name, s in (self.mixture or {}).items()}
+        return found | {f"shape.{name}": s for name, s in (self.shape or {}).items()}
 
     def map(self, function: Callable[[Schedule], Schedule]) -> DataPlan:
         """A copy with a function applied to each schedule."""
         new = {name: located(name, function, s) for name, s in self.schedules().items()}
         mixture = self.mixture and {name: new[f"mixture.{name}"] for name in self.mixture}
-        return replace(self, pacing=new.get("pacing"), mixture=mixture)
+        shape = self.shape and {name: new[f"shape.{name}"] for name in self.shape}
+        batch = new.get("global_batch")
+        return replace(
+            self, pacing=new.get("pacing"), mixture=mixture, shape=shape, global_batch=batch
+        )
 
     def resolve(self, span: Span) -> DataPlan:
         """With every duration measured."""
@@ -180,6 +226,31 @@ class DataPlan:
             return None
         opened: np.ndarray = np.clip(np.asarray(self.pacing(times), dtype=float), 0.0, 1.0)
         return opened
+
+    def sizes(self, times: np.ndarray) -> dict[str, np.ndarray]:
+        """Shapes and batch size at times (t,), rounded; for a resolved plan."""
+        rows = [(f"shape {name}", s, self.multiple_of(name)) for name, s in self._shape()]
+        if self.global_batch is not None:
+            rows.append(("global batch", self.global_batch, self._rounded_to))
+        return {name: _multiples(schedule, of, times) for name, schedule, of in rows}
+
+    def multiple_of(self, name: str) -> int:
+        """To multiples of what a part of the shape is rounded."""
+        given = self.shape_multiple
+        return given.get(name, 1) if isinstance(given, Mapping) else given
+
+    @property
+    def _rounded_to(self) -> int:
+        return 0 if self.round is None else self.batch_multiple
+
+    def _shape(self) -> list[tuple[str, Schedule]]:
+        return list((self.shape or {}).items())
+
+
+def _multiples(schedule: Schedule, of: int, times: np.ndarray) -> np.ndarray:
+    """Values at some times, rounded to multiples; not if that is 0."""
+    values: np.ndarray = np.asarray(schedule(times), dtype=float)
+    return np.floor(values / of + 0.5) * of if of else values
 
 
 _HOW = "Write  data: {difficulty: {column: length}, pacing: {root: {start: 10%, full_at: 50%}}}"
@@ -214,11 +285,9 @@ def _difficulty(plain: Any, place: str) -> dict[str, str]:
     return dict(plain)
 
 
-def _mixture(plain: Any, place: str) -> dict[str, Schedule]:
+def _named(plain: Any, place: str, how: str) -> dict[str, Schedule]:
     if not isinstance(plain, Mapping) or not plain:
-        raise PlanError(
-            "not a mixture", place=place, value=plain, remedy="Write {web: 0.7, math: 0.3}"
-        )
+        raise PlanError("not schedules by name", place=place, value=plain, remedy=f"Write {how}")
     return {str(name): reading.parse(value, f"{place}.{name}") for name, value in plain.items()}
 
 

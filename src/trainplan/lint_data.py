@@ -18,6 +18,7 @@ from trainplan.plan import Plan
 from trainplan.schedules.base import Schedule
 
 _POINTS: Final = 20_001
+_STEPS: Final = 2_000_000
 _LAST: Final = 0.1
 """The part of the data that is looked at: the hardest, which comes last."""
 _ALL: Final = 0.99
@@ -42,6 +43,17 @@ def check_data(plan: Plan) -> Iterator[Found]:
     times = np.linspace(0, max(last, 0), min(_POINTS, max(int(last) + 1, 2)))
     yield from _outside(data, times)
     yield from _bad_weights(data, times)
+    if plan.unit == "steps":
+        yield from _bad_sizes(data, np.arange(min(int(last) + 1, _STEPS)))
+    else:
+        yield from _bad_sizes(data, times.astype(np.int64))
+        if data.global_batch is not None:
+            yield (
+                "error",
+                "data.global_batch",
+                f"its steps cannot be counted in {plan.unit}, since they change",
+                "Count the plan in steps",
+            )
     rates = _rates(plan, times)
     if rates is not None:
         yield from _wasted_data(data, times, rates)
@@ -125,6 +137,36 @@ def _outside(data: DataPlan, times: np.ndarray) -> Iterator[Found]:
             f"{1 - values.max():.1%} of the data are never opened",
             "Nothing to do if that is meant",
         )
+
+
+def _bad_sizes(data: DataPlan, steps: np.ndarray) -> Iterator[Found]:
+    """Shapes and batch sizes that cannot be, by their first step; and those that are rounded."""
+    from trainplan.data.step_numbers import StepNumbers
+
+    parts: list[tuple[str, Schedule, int, str | None]] = [
+        (f"shape.{name}", schedule, data.multiple_of(name), "nearest")
+        for name, schedule in (data.shape or {}).items()
+    ]
+    if data.global_batch is not None:
+        parts.append(("global_batch", data.global_batch, data.batch_multiple, data.round))
+    for name, schedule, multiple, rounding in parts:
+        place = f"data.{name}"
+        numbers = StepNumbers(schedule, place, multiple=multiple, round=rounding)  # type: ignore[arg-type]
+        try:
+            found = numbers.on(steps)
+        except PlanError as error:
+            yield "error", place, f"{error.problem} (got {error.value:g})", error.remedy or ""
+            continue
+        raw = np.asarray(schedule(steps), dtype=float)
+        if name == "global_batch" and (moved := found != raw).any():
+            step = int(moved.argmax())
+            yield (
+                "note",
+                place,
+                f"{moved.sum()} steps are rounded, first step {step}: {raw[step]:g} examples to "
+                f"{found[step]}",
+                "Nothing to do if that is meant",
+            )
 
 
 def _bad_weights(data: DataPlan, times: np.ndarray) -> Iterator[Found]:

@@ -7,7 +7,7 @@ import inspect
 import re
 from typing import Any
 
-from trainplan.data_plan import BY, DIFFICULTY, POLICIES, WITHIN
+from trainplan.data_plan import BY, DIFFICULTY, POLICIES, ROUND, WITHIN
 from trainplan.plan import FIELDS
 from trainplan.schedules import controllers
 from trainplan.schedules.base import RATES
@@ -93,8 +93,9 @@ def _data() -> dict[str, Any]:
     ]
     policy = {"enum": list(POLICIES)}
     repeats = {"type": "integer", "minimum": 1}
+    schedules = {"type": "object", "minProperties": 1, "additionalProperties": schedule}
     return {
-        "description": "What the model sees: difficulty and pacing, and mixtures of data sets.",
+        "description": "What the model sees: difficulty and pacing, mixtures of data sets, shapes.",
         **_closed(
             {
                 "difficulty": {
@@ -107,17 +108,20 @@ def _data() -> dict[str, Any]:
                 "by": {"enum": list(BY)},
                 "within": {"enum": list(WITHIN)},
                 "hardest_first": {"type": "boolean"},
-                "mixture": {
-                    "type": "object",
-                    "minProperties": 1,
-                    "additionalProperties": schedule,
-                },
+                "mixture": schedules,
                 "exhausted": {
                     "anyOf": [policy, {"type": "object", "additionalProperties": policy}]
                 },
                 "max_epochs": {
                     "anyOf": [repeats, {"type": "object", "additionalProperties": repeats}]
                 },
+                "shape": schedules,
+                "shape_multiple": {
+                    "anyOf": [repeats, {"type": "object", "additionalProperties": repeats}]
+                },
+                "global_batch": schedule,
+                "batch_multiple": repeats,
+                "round": {"enum": list(ROUND)},
                 "seed": {"type": "integer", "minimum": 0},
             }
         ),

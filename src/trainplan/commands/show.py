@@ -85,13 +85,14 @@ def sample(plan: Plan, points: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 
 
 def seen(plan: Plan, times: np.ndarray) -> dict[str, np.ndarray]:
-    """What the plan says of the data at some times: the open share, and that of each data set."""
+    """What the plan says of the data at some times: open share, data sets, shapes, batch size."""
     data = plan.ready_data
     if data is None:
         return {}
     opened = data.open_share(times)
     columns = {} if opened is None else {"open": opened}
-    return columns | {f"share {name}": share for name, share in data.shares(times).items()}
+    columns |= {f"share {name}": share for name, share in data.shares(times).items()}
+    return columns | data.sizes(times)
 
 
 def value_table(plan: Plan, times: np.ndarray, columns: dict[str, np.ndarray]) -> Table:

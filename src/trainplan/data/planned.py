@@ -11,7 +11,9 @@ import numpy as np
 from trainplan.data.curriculum import Curriculum
 from trainplan.data.difficulty import Difficulty, column_difficulty
 from trainplan.data.mixing import Mixture
-from trainplan.data.sources import Source
+from trainplan.data.shapes import Shapes
+from trainplan.data.sources import Shuffle, Source
+from trainplan.data.varied_batches import VariedBatches
 from trainplan.data_plan import DataPlan
 from trainplan.errors import PlanError
 from trainplan.plan import Plan
@@ -29,7 +31,8 @@ def from_plan(plan: Plan, dataset: Any, global_batch: int | None = None) -> Sour
             by default the plan's ``samples_per_step``.
 
     Returns:
-        A `Curriculum` or a `Mixture`, of the plan's length.
+        A `Curriculum`, a `Mixture`, or `VariedBatches` of a `Shuffle`, of the plan's length, with
+        the plan's shapes.
 
     Raises:
         PlanError: If the plan says nothing of the data, or a name or column is missing.
@@ -50,6 +53,8 @@ def from_plan(plan: Plan, dataset: Any, global_batch: int | None = None) -> Sour
             remedy="Give data={'difficulty': ..., 'pacing': ...} or {'mixture': ...}",
         )
     size = global_batch if global_batch is not None else plan.rates.get("samples_per_step")
+    if data.global_batch is not None:
+        return _varied(plan, data, dataset, global_batch)
     if size is None:
         raise PlanError(
             "the size of a step is not known",
@@ -59,8 +64,38 @@ def from_plan(plan: Plan, dataset: Any, global_batch: int | None = None) -> Sour
         )
     size = int(size)
     units, steps = _time(plan, size)
+    source = _ordered(data, dataset, size, steps, units)
+    if data.shape is not None:
+        source.shapes = Shapes(data.shape, multiple=data.shape_multiple, units_per_step=units)
+    return source
+
+
+def _varied(plan: Plan, data: DataPlan, dataset: Any, global_batch: int | None) -> Source:
+    """Shuffled data in batches of changing size."""
+    if plan.unit != "steps" or global_batch is not None:
+        value = plan.unit if global_batch is None else global_batch
+        raise PlanError(
+            "the size of a step is the plan's schedule, over steps",
+            place="unit" if global_batch is None else "global_batch",
+            value=value,
+            remedy="Count the plan in steps, and give no other size",
+        )
+    shape = data.shape and Shapes(data.shape, multiple=data.shape_multiple)
+    return VariedBatches(
+        Shuffle(len(dataset), 1, data.seed),
+        data.global_batch,
+        steps=None if plan.horizon is None else int(plan.horizon),
+        multiple=data.batch_multiple,
+        round=data.round,  # type: ignore[arg-type]  # checked by the plan
+        shape=shape,
+    )
+
+
+def _ordered(data: DataPlan, dataset: Any, size: int, steps: int | None, units: float) -> Source:
     if data.mixture is not None:
         return _mixture(data, dataset, size, steps, units)
+    if data.difficulty is None:
+        return VariedBatches(Shuffle(len(dataset), size, data.seed), size, steps=steps)
     return Curriculum(
         _difficulty(data, dataset, "data.difficulty"),
         data.pacing,
