@@ -141,6 +141,7 @@ if TYPE_CHECKING:
     from trainplan.data.sources import Replacement, Shuffle, Source
     from trainplan.data.streams import Streams
     from trainplan.data.temporal_tables import expand_temporal_embedding, resize_frames
+    from trainplan.data.token_budget import TokenBudget
     from trainplan.data.triplets import Triplets, motion_triplets
     from trainplan.data.turns import Turns
     from trainplan.data.varied_batches import VariedBatches
@@ -213,6 +214,7 @@ _HOME = {
     "expand_temporal_embedding": "temporal_tables",
     "resize_frames": "temporal_tables",
     "Turns": "turns",
+    "TokenBudget": "token_budget",
     "VariedBatches": "varied_batches",
     "GridPhase": "multigrid",
     "MultigridBatches": "multigrid_batches",
@@ -379,6 +381,7 @@ __all__ = [
     "Stage",
     "Streams",
     "Tally",
+    "TokenBudget",
     "Triplets",
     "Turns",
     "ValuedBatches",
