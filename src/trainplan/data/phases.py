@@ -188,7 +188,7 @@ class PhaseCurriculum(Source):
 
     def lr_at(self, step: Any) -> Any:
         """The rate for one step, or for an array of them; 0-based over the whole run."""
-        return self.lr(step)
+        return self.lr(step if is_number(step) else np.asarray(step))
 
     def plan(self, k: int | None = None, **knobs: Any) -> Plan:
         """A plan for a phase, in its own steps; or for the whole run.
