@@ -133,6 +133,19 @@ def test_a_run_goes_on_with_other_ranks(step):
     assert len(str(state)) < 500
 
 
+def test_coarse_clips_show_up_to_the_time_of_whole_ones():
+    grid = grid_of()
+    random = np.random.default_rng(0)
+    strides = set()
+    for _ in range(100):
+        places = grid.clip_frames(40, 2, 2, random)
+        assert 0 <= places[0] < places[-1] < 40
+        strides |= set(np.diff(places).tolist())
+    assert strides == set(range(2, grid.largest_stride(grid.phases[0], 2) + 1))
+    assert grid.clip_frames(3, 8, 2, random).tolist() == [0, 1, 2, 2, 2, 2, 2, 2]
+    assert grid.shortest_side(256, 11) == 176
+
+
 def test_phases_that_are_rounded_away_are_skipped():
     grid = grid_of(steps=[0, 1, 2], epochs=3)
     assert any(start == end for _, start, end in grid.spans())

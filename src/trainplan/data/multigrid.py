@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Final, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from trainplan.data.short_cycle import SHORT, short_cycle_sizes
 from trainplan.errors import PlanError
 from trainplan.schedules.values import count, finite, rate
@@ -238,6 +241,23 @@ class MultigridSchedule:
         [8, 4, 4, 2]
         """
         return count(stride, "stride") * (self.frames // phase.frames)
+
+    def clip_frames(
+        self, length: int, frames: int, stride: int, random: np.random.Generator
+    ) -> npt.NDArray[np.int64]:
+        """(frames,) which frames of a video a clip shows, with a random stride and start.
+
+        Args:
+            length: Frames of the video; the stride is less where it is too short.
+            frames: Of the clip, as its shape says.
+            stride: Of an ordinary clip.
+            random: Decides; seed it with the number of the example, and a run can be repeated.
+        """
+        least = count(stride, "stride")
+        longest = max((count(length, "length") - 1) // max(frames - 1, 1), 1)
+        step = min(int(random.integers(least, least * max(self.frames // frames, 1) + 1)), longest)
+        first = int(random.integers(max(length - (frames - 1) * step, 1)))
+        return np.minimum(first + step * np.arange(frames), length - 1)
 
     def shortest_side(self, smallest: int, crop: int) -> int:
         """To what the shorter side is scaled at least, before a crop: its field of view stays."""

@@ -1,0 +1,51 @@
+"""Accelerate gives all ranks of a step batches of one size and one shape."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+accelerate = pytest.importorskip("accelerate.data_loader")
+
+from trainplan import PlanError  # noqa: E402
+from trainplan.data import BatchSampler, Shaped, Shuffle, VariedBatches  # noqa: E402
+
+
+def source():
+    sizes, lengths = [4, 4, 8, 12, 4, 8], [1, 2, 3, 4, 5, 6]
+    return VariedBatches(Shuffle(50, 8, seed=3), sizes, shape={"length": lengths})
+
+
+def fit(example, shape):
+    return torch.full((shape["length"],), example)
+
+
+def prepared(rank, ranks, even, **options):
+    sampler = BatchSampler(source(), ranks=ranks, rank="all", **options)
+    loader = torch.utils.data.DataLoader(Shaped(range(50), fit), batch_sampler=sampler)
+    return accelerate.prepare_data_loader(
+        loader, num_processes=ranks, process_index=rank, put_on_device=False, even_batches=even
+    )
+
+
+@pytest.mark.parametrize("even", [True, False])
+@pytest.mark.parametrize(("ranks", "accumulation"), [(1, 1), (2, 1), (2, 2)])
+def test_ranks_share_every_step_evenly(ranks, accumulation, even):
+    parts = [list(prepared(r, ranks, even, accumulation=accumulation)) for r in range(ranks)]
+    shapes = [[tuple(batch.shape) for batch in part] for part in parts]
+    assert all(each == shapes[0] for each in shapes)
+    expected = [list(batch) for batch in BatchSampler(source(), ranks=1)]
+    for step, batch in enumerate(expected):
+        chosen = range(step * accumulation, (step + 1) * accumulation)
+        found = [i for k in chosen for part in parts for i in part[k][:, 0].tolist()]
+        assert found == [i for i, _ in batch]
+        assert {shapes[0][k][1] for k in chosen} == {step + 1}
+    assert len(shapes[0]) == len(expected) * accumulation
+
+
+def test_sharing_out_twice_is_refused():
+    sampler = BatchSampler(source(), ranks=2, rank=0)
+    loader = torch.utils.data.DataLoader(Shaped(range(50), fit), batch_sampler=sampler)
+    loader = accelerate.prepare_data_loader(
+        loader, num_processes=2, process_index=0, put_on_device=False
+    )
+    with pytest.raises(PlanError, match="rank='all'"):
+        next(iter(loader))
