@@ -28,8 +28,8 @@ if TYPE_CHECKING:
         BandwidthStages,
         bandwidth_stages,
         equal_cost_stages,
-        greedy_bandwidths,
     )
+    from trainplan.data.bandwidth_search import greedy_bandwidths
     from trainplan.data.batch_replay import BatchReplay
     from trainplan.data.batches import Batch
     from trainplan.data.class_order import (
@@ -198,7 +198,7 @@ _HOME = {
     "ValuedDataset": "augmentation",
     "bandwidth_stages": "bandwidth",
     "equal_cost_stages": "bandwidth",
-    "greedy_bandwidths": "bandwidth",
+    "greedy_bandwidths": "bandwidth_search",
     "lanczos_resize": "frequency",
     "low_frequency_crop": "frequency",
     "rand_augment": "augmentation",
