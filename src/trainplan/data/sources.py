@@ -62,6 +62,16 @@ class Source(ABC):
     def examples(self, step: int, first: int, last: int) -> Indices:
         """Examples at the places ``first`` to before ``last`` of a step's global batch."""
 
+    def stretch(self, position: int, number: int) -> Indices:
+        """The ``number`` examples from a position on, for sources whose steps have one size."""
+        parts = [np.empty(0, np.int64)]
+        while number > 0:
+            step, offset = divmod(position, self.global_batch)
+            taken = min(number, self.global_batch - offset)
+            parts.append(self.examples(step, offset, offset + taken))
+            position, number = position + taken, number - taken
+        return np.concatenate(parts)
+
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """What the order depends on beside n, the seed and the global batch, as plain data."""
@@ -195,6 +205,11 @@ class Shuffle(Source):
         # Only padding reaches beyond the epoch's end.
         offsets = np.arange(offset + first, offset + last) % self.n
         return self.order.at_offsets(offsets, epoch)
+
+    def stretch(self, position: int, number: int) -> Indices:
+        if self.tail == "wrap":
+            return self.order.block(position, number)
+        return super().stretch(position, number)
 
     def _place(self, step: int) -> tuple[int, int]:
         assert self.steps_per_epoch is not None  # noqa: S101 - all tails but wrap have epochs

@@ -16,6 +16,7 @@ from trainplan.schedules.values import count, digest_of, is_number
 Whole = npt.NDArray[np.int64]
 Round = Literal["nearest"] | None
 ROUND: Final = (None, "nearest")
+_BLOCK: Final = 1024
 
 
 class StepNumbers:
@@ -53,6 +54,10 @@ class StepNumbers:
         self.length: int | None = None
         """Numbers in the array, if it is one."""
         self._read, self.digest = self._reader(value, steps, units_per_step)
+        self._block: tuple[int, list[int]] | None = (0, [])
+        """First step and numbers of some steps, 0 where there is none; None if they may change."""
+        if self.length is None and not isinstance(value, Schedule) and not is_number(value):
+            self._block = None
 
     def _reader(
         self, value: Any, steps: int | None, units: float
@@ -82,18 +87,33 @@ class StepNumbers:
         Raises:
             PlanError: If one is below 1, or no multiple and not to be rounded; the first is named.
         """
-        raw = self._read(steps).astype(np.float64)
-        found = np.floor(raw / self.multiple + 0.5) * self.multiple
-        wrong = ~(found >= 1) | ~np.isfinite(raw)
-        if self.round is None:
-            wrong |= found != raw
+        found, raw = self._numbers(steps)
+        wrong = found == 0
         if wrong.any():
             first = int(wrong.argmax())
             raise self._error(int(steps[first]), float(raw[first]))
-        return found.astype(np.int64)
+        return found
+
+    def _numbers(self, steps: Whole) -> tuple[Whole, npt.NDArray[np.float64]]:
+        """Numbers at some steps, 0 where there is none, and what they were before rounding."""
+        raw = self._read(steps).astype(np.float64)
+        found = np.floor(raw / self.multiple + 0.5) * self.multiple
+        good = (found >= 1) & np.isfinite(raw)
+        if self.round is None:
+            good &= found == raw
+        return np.where(good, found, 0).astype(np.int64), raw
 
     def __call__(self, step: int) -> int:
         """The number of a step."""
+        if self._block is not None:
+            first, known = self._block
+            if not first <= step < first + len(known):
+                # A block at a time, so that skipping costs nothing.
+                first = count(step, "step", least=0) // _BLOCK * _BLOCK
+                known = self._numbers(np.arange(first, first + _BLOCK))[0].tolist()
+                self._block = (first, known)
+            if number := known[step - first]:
+                return number
         return int(self.on(np.array([count(step, "step", least=0)]))[0])
 
     def _error(self, step: int, value: float) -> PlanError:

@@ -65,9 +65,7 @@ class TokenBudget(VariedBatches):
                 value=None,
                 remedy="Give steps=..., or a source with epochs",
             )
-        # As one stream, in blocks that are quick to read.
-        stream = VariedBatches(source, _BLOCK)
-        packed = list(self._pack(stream, None if steps is None else count(steps, "steps")))
+        packed = list(self._pack(source, None if steps is None else count(steps, "steps")))
         if not packed:
             raise PlanError(
                 "the data do not fill a step", place="tokens_per_step", value=self.budget
@@ -76,9 +74,9 @@ class TokenBudget(VariedBatches):
         self.longest = np.array(longest)
         super().__init__(source, np.array(sizes), multiple=self.multiple)
 
-    def _pack(self, stream: VariedBatches, steps: int | None) -> Iterator[tuple[int, int]]:
+    def _pack(self, source: Source, steps: int | None) -> Iterator[tuple[int, int]]:
         """Number of examples and longest one of each step."""
-        known, begin, window = self._read(stream, 0), 0, 64
+        known, begin, window = self._read(source, 0), 0, 64
         step = read = 0
         while steps is None or step < steps:
             ahead = known[begin : begin + window]
@@ -88,7 +86,7 @@ class TokenBudget(VariedBatches):
                 continue
             if fit == len(ahead):  # what is known ends before the budget does
                 read += 1
-                more = self._read(stream, read)
+                more = self._read(source, read)
                 if not more.size:
                     return
                 known, begin = np.concatenate([known[begin:], more]), 0
@@ -113,13 +111,12 @@ class TokenBudget(VariedBatches):
             tokens = np.cumsum(lengths)
         return int(np.searchsorted(tokens, self.budget, side="right"))
 
-    def _read(self, stream: VariedBatches, block: int) -> Indices:
+    def _read(self, source: Source, block: int) -> Indices:
         """The lengths of a block of the stream; the last block is shorter."""
-        source, first = stream.source, block * _BLOCK
-        size = _BLOCK
+        first, size = block * _BLOCK, _BLOCK
         if source.steps is not None:
             size = max(min(size, source.position(source.steps) - first), 0)
-        return self.lengths[stream.examples(block, 0, size)]
+        return self.lengths[source.stretch(first, size)]
 
 
 def _checked(lengths: npt.ArrayLike, n: int) -> Indices:

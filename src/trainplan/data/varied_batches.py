@@ -149,16 +149,7 @@ class VariedBatches(Source):
             )
 
     def examples(self, step: int, first: int, last: int) -> Indices:
-        # The other source is read in its own steps.
-        start, size = self.position(step), self.source.global_batch
-        at, end = start + first, start + last
-        parts = [np.empty(0, np.int64)]
-        while at < end:
-            k, offset = divmod(at, size)
-            taken = min(end - at, size - offset)
-            parts.append(self.source.examples(k, offset, offset + taken))
-            at += taken
-        return np.concatenate(parts)
+        return self.source.stretch(self.position(step) + first, last - first)
 
     def state(self, step: int) -> dict[str, Any]:
         return self.source.state(self.position(step) // self.source.global_batch)
