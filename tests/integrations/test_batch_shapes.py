@@ -6,7 +6,7 @@ torch = pytest.importorskip("torch")
 accelerate = pytest.importorskip("accelerate.data_loader")
 
 from trainplan import PlanError  # noqa: E402
-from trainplan.data import BatchSampler, Shaped, Shuffle, VariedBatches  # noqa: E402
+from trainplan.data import BatchSampler, Shaped, Shuffle, Turns, VariedBatches  # noqa: E402
 
 
 def source():
@@ -39,6 +39,16 @@ def test_ranks_share_every_step_evenly(ranks, accumulation, even):
         assert found == [i for i, _ in batch]
         assert {shapes[0][k][1] for k in chosen} == {step + 1}
     assert len(shapes[0]) == len(expected) * accumulation
+
+
+def test_turns_of_several_sizes_lose_no_batch():
+    turns = Turns({"images": 60, "videos": 24}, {"images": 6, "videos": 2}, epochs=1)
+    sampler = BatchSampler(turns, ranks=2, rank="all")
+    loader = torch.utils.data.DataLoader(range(84), batch_sampler=sampler)
+    loader = accelerate.prepare_data_loader(
+        loader, num_processes=2, process_index=0, put_on_device=False
+    )
+    assert [len(batch) for batch in loader] == [3, 1] * 10
 
 
 def test_sharing_out_twice_is_refused():

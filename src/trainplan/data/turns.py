@@ -43,6 +43,8 @@ class Turns(Source):
     [0, 1, 2, 3, 4, 5]
     """
 
+    uneven = True
+
     def __init__(
         self,
         sizes: Mapping[str, Any],
