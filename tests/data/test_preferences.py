@@ -128,6 +128,8 @@ def test_stages_pool_their_kinds_and_end_with_fine_tuning():
     assert seen == [16, 16, 8, 16, 16, 1, 5, 16, 4]
     assert schedule.sft_starts_at == 7
     assert max(schedule.lr_at(range(7))) <= 5e-6 < max(schedule.lr_at(range(7, 9)))
+    rates = [schedule.plan(k)["lr"](t) for k, n in enumerate(schedule.lengths) for t in range(n)]
+    assert schedule.lr_at(range(9)).tolist() == rates
 
 
 @settings(max_examples=30, deadline=None)

@@ -149,6 +149,8 @@ class PhaseCurriculum(Source):
             self._check_warmup(k)
         pieces = [Take(p.lr, Duration(n)) for p, n in zip(self.phases, self.lengths, strict=True)]
         self.lr: Schedule = Pieces(*pieces)
+        # As in a plan: warm-ups are whole steps.
+        self._rates = self.lr.resolve(self.steps, unit="steps")
 
     def _source(self, k: int, tail: Literal["drop", "short"]) -> Shuffle:
         phase = self.phases[k]
@@ -188,7 +190,7 @@ class PhaseCurriculum(Source):
 
     def lr_at(self, step: Any) -> Any:
         """The rate for one step, or for an array of them; 0-based over the whole run."""
-        return self.lr(step if is_number(step) else np.asarray(step))
+        return self._rates(step if is_number(step) else np.asarray(step))
 
     def plan(self, k: int | None = None, **knobs: Any) -> Plan:
         """A plan for a phase, in its own steps; or for the whole run.
