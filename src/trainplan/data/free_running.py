@@ -20,6 +20,13 @@ Logits = Callable[[Tensor], Any]
 holds it as ``logits``, as Transformers' causal models do."""
 
 
+_CACHES = ("cache", "past_key_values")
+"""What Transformers' models have called what they remember of a prefix."""
+
+_CACHES = ("cache", "past_key_values")
+"""What Transformers calls the keys and values of the tokens that were read, now and before 5.24."""
+
+
 class Prefix:
     """What a model has read so far, and its scores of the next token.
 
@@ -33,7 +40,8 @@ class Prefix:
 
     def __init__(self, model: Logits, mask: Tensor | None = None) -> None:
         self._model, self._mask = model, mask
-        self._cached = _takes(model, "past_key_values")
+        names = [name for name in _CACHES if _takes(model, name)]
+        self._cache = names[0] if names else None
         self._past: Any = None
         self._read: list[Tensor] = []
         self._length = 0
@@ -41,14 +49,30 @@ class Prefix:
     def read(self, ids: Tensor) -> Tensor:
         """Scores (B, V) of the token after these (B, t), which follow what was read before."""
         self._length += ids.shape[1]
-        if not self._cached:
+        if self._cache is None:
             self._read.append(ids)
             return logits_of(self._model(torch.cat(self._read, dim=1)))[:, -1]
-        options = {} if self._mask is None else {"attention_mask": self._mask[:, : self._length]}
+        options = {self._cache: self._past}
+        if self._mask is not None:
+            options["attention_mask"] = self._mask[:, : self._length]
         model: Any = self._model
-        output = model(input_ids=ids, past_key_values=self._past, use_cache=True, **options)
-        self._past = output.past_key_values
+        output = model(input_ids=ids, use_cache=True, **options)
+        self._past = getattr(output, self._cache)
         return logits_of(output)[:, -1]
+
+
+def whole_logits(model: Logits, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Scores (B, T, V) of every position's next token in one pass.
+
+    Args:
+        model: See `Logits`.
+        ids: (B, T).
+        mask: (B, T) attention mask, for models that take one.
+    """
+    if mask is None or not _takes(model, "attention_mask"):
+        return logits_of(model(ids))
+    masked: Any = model
+    return logits_of(masked(input_ids=ids, attention_mask=mask))
 
 
 def logits_of(output: Any) -> Tensor:

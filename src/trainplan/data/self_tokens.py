@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from trainplan.data.forcing import share_of
-from trainplan.data.free_running import Logits, Prefix, frozen, logits_of, pick
+from trainplan.data.free_running import Logits, Prefix, frozen, pick, whole_logits
 from trainplan.data.hashing import checked_seed, fingerprint
 from trainplan.errors import PlanError, nearest
 from trainplan.schedules.base import Schedule
@@ -92,8 +92,7 @@ def own_tokens(
     if not bool(answer.any()):
         return ids, ids
     if mode == "teacher":
-        options = {} if mask is None else {"attention_mask": mask}
-        scores = logits_of(model(ids, **options) if options else model(ids))
+        scores = whole_logits(model, ids, mask)
         own = torch.cat([ids[:, :1], pick(scores[:, :-1], temperature, random)], dim=1)
         own = torch.where(answer, own, ids)
         return mix_context(ids, own, u, share), own

@@ -21,6 +21,9 @@ from trainplan.integrations.counts import counts_updates, time_after
 from trainplan.integrations.hf_data import order_data as order_data  # noqa: PLC0414  (exported)
 from trainplan.integrations.hf_groups import number, settle_common, settle_decay
 from trainplan.integrations.hf_lint import check, check_length, report
+from trainplan.integrations.hf_own_tokens import (
+    mix_own_tokens as mix_own_tokens,  # noqa: PLC0414  (exported)
+)
 from trainplan.integrations.resuming import recall, remember
 from trainplan.integrations.torch import PlanScheduler, Run, claim
 from trainplan.integrations.trackers import scalars
