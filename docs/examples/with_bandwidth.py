@@ -36,11 +36,11 @@ def noise(magnitude: float):
 
 def loader() -> StatefulDataLoader:
     data = images()
-    sampler = tp.data.BatchSampler(tp.data.Shuffle(len(data), BATCH, epochs=EPOCHS))
-    return StatefulDataLoader(
-        tp.data.ValuedDataset(data, noise),
-        batch_sampler=tp.data.ValuedBatches(sampler, plan["magnitude"]),  # reaches all workers
+    sampler = tp.data.BatchSampler(
+        tp.data.Shuffle(len(data), BATCH, epochs=EPOCHS),
+        shape=tp.data.Strengths(plan["magnitude"]),  # reaches all workers
     )
+    return StatefulDataLoader(tp.data.Shaped(data, tp.data.Augment(noise)), batch_sampler=sampler)
 
 
 class Digits(lightning.LightningModule):

@@ -12,8 +12,7 @@ import trainplan as tp
 from trainplan import MissingExtraError, PlanError
 from trainplan.data import (
     BatchReplay,
-    ValuedBatches,
-    ValuedDataset,
+    Strengths,
     bandwidth_stages,
     equal_cost_stages,
     greedy_bandwidths,
@@ -101,6 +100,15 @@ def test_replayed_batches_go_on_from_their_state():
     assert BatchReplay(1, pieces=4)(*batches[0])[0] is batches[0][0]
 
 
+def test_strengths_may_be_0():
+    stages = equal_cost_stages(200)
+    plan = tp.Plan(stages.epochs, steps_per_epoch=1, magnitude=stages.magnitude)
+    strengths, t = Strengths(plan["magnitude"]), np.arange(stages.epochs)
+    assert [strengths(step) for step in t] == plan["magnitude"](t).tolist()
+    assert strengths.on(t)["shape"].tolist() == plan["magnitude"](t).tolist()
+    assert strengths(0) == 0
+
+
 def test_torchvision_gets_strengths_on_the_authors_scale(monkeypatch):
     """Its place is taken by a stand-in that keeps what it is given."""
     fake = types.ModuleType("torchvision.transforms.v2")
@@ -120,8 +128,6 @@ def test_torchvision_gets_strengths_on_the_authors_scale(monkeypatch):
 
 
 def refused():
-    rising = tp.schedules.linear(1, end=9)
-    sampler = tp.data.BatchSampler(tp.data.Shuffle(8, 4, epochs=1))
     return {
         "bandwidths": lambda: bandwidth_stages(4),
         "magnitudes": lambda: bandwidth_stages(10, (4, 8), (1, 2, 3)),
@@ -131,8 +137,7 @@ def refused():
         "epochs": lambda: equal_cost_stages(1),
         "warmup": lambda: equal_cost_stages(200, warmup="20 epochs"),
         "candidates": lambda: greedy_bandwidths(3, (), len),
-        "schedule": lambda: ValuedBatches(sampler, rising),
-        "item": lambda: ValuedDataset([1], rand_augment)[0],
+        "shape": lambda: Strengths(tp.schedules.linear(1, end=9)),
         "magnitude": lambda: rand_augment(11),
     }
 

@@ -24,8 +24,8 @@ def quiet():
     torch.set_num_threads(threads)
 
 
-class Strengths:
-    """Gives its index; the transform shows the strength that reached the worker."""
+class Indices:
+    """Gives its index twice, once as the image."""
 
     def __len__(self):
         return 20
@@ -35,6 +35,7 @@ class Strengths:
 
 
 def shown(strength):
+    """A transform that shows the strength which has reached the worker."""
     return lambda image: image * 0 + strength
 
 
@@ -42,10 +43,15 @@ def shown(strength):
 def test_strengths_reach_persistent_workers_without_delay(workers, kind):
     stages = tp.data.bandwidth_stages(5)
     plan = tp.Plan(25, steps_per_epoch=5, magnitude=stages.magnitude)
-    sampler = tp.data.BatchSampler(tp.data.Shuffle(20, 4, epochs=5), ranks=1, rank=0)
+    sampler = tp.data.BatchSampler(
+        tp.data.Shuffle(20, 4, epochs=5),
+        ranks=1,
+        rank=0,
+        shape=tp.data.Strengths(plan["magnitude"]),
+    )
     loader = (DataLoader if kind == "plain" else torchdata.StatefulDataLoader)(
-        tp.data.ValuedDataset(Strengths(), shown),
-        batch_sampler=tp.data.ValuedBatches(sampler, plan["magnitude"]),
+        tp.data.Shaped(Indices(), tp.data.Augment(shown)),
+        batch_sampler=sampler,
         num_workers=workers,
         persistent_workers=workers > 0,
     )

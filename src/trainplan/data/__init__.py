@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         two_step_count,
     )
     from trainplan.data.age_schedule import AgeSchedule
-    from trainplan.data.augmentation import ValuedBatches, ValuedDataset, rand_augment
+    from trainplan.data.augmentation import Augment, Strengths, rand_augment
     from trainplan.data.bandwidth import (
         BandwidthStages,
         bandwidth_stages,
@@ -194,8 +194,8 @@ _HOME = {
     "BandwidthStages": "bandwidth",
     "BatchReplay": "batch_replay",
     "LowFrequencyCrop": "frequency",
-    "ValuedBatches": "augmentation",
-    "ValuedDataset": "augmentation",
+    "Augment": "augmentation",
+    "Strengths": "augmentation",
     "bandwidth_stages": "bandwidth",
     "equal_cost_stages": "bandwidth",
     "greedy_bandwidths": "bandwidth_search",
@@ -329,6 +329,7 @@ __all__ = [
     "AbilityPacing",
     "AgeSchedule",
     "ArctanRamp",
+    "Augment",
     "BalancedReservoir",
     "BandwidthStages",
     "Batch",
@@ -380,12 +381,11 @@ __all__ = [
     "Source",
     "Stage",
     "Streams",
+    "Strengths",
     "Tally",
     "TokenBudget",
     "Triplets",
     "Turns",
-    "ValuedBatches",
-    "ValuedDataset",
     "VariedBatches",
     "VideoClips",
     "WeightedSubsets",

@@ -1,132 +1,80 @@
 """Augmentation whose strength follows a schedule, also in workers that never hear of it.
 
 A loader's workers hold copies of the data set, persistent ones for the whole run: a strength that
-is set on the data set's transform never reaches them. Here it travels with the indices: the batch
-sampler knows the step that will use a batch, reads the schedule there, and hands every index to the
-worker together with the value. So it is exact for any number of workers and any look-ahead, and a
-resumed run has the same.
+is set on the data set's transform never reaches them. Here it travels with the examples' numbers,
+as their shape does:
+
+    sampler = tp.data.BatchSampler(source, shape=tp.data.Strengths(plan["magnitude"]))
+    data = tp.data.Shaped(images, tp.data.Augment(tp.data.rand_augment))
+
+So it is exact for any number of workers and any look-ahead, and a resumed run has the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from trainplan._extras import require
-from trainplan.data.batches import Batch
-from trainplan.data.sampler import BatchSampler
-from trainplan.errors import PlanError
+from trainplan.data.batches import Indices
+from trainplan.data.shapes import Shape, Shapes
 from trainplan.schedules.base import Schedule
 from trainplan.schedules.values import count
 
-Item = tuple[int, float]
-"""An index, and the schedule's value for it."""
 
-
-class ValuedBatch(Sequence[Item]):
-    """A batch whose indices carry a value; as lazy as the `Batch` that it is made of."""
-
-    __slots__ = ("batch", "value")
-
-    def __init__(self, batch: Batch, value: float) -> None:
-        self.batch, self.value = batch, value
-
-    def __len__(self) -> int:
-        return len(self.batch)
-
-    def __getitem__(self, place: Any) -> Any:
-        found = self.batch[place]
-        if isinstance(place, slice):
-            return [(index, self.value) for index in found]
-        return found, self.value
-
-    def __iter__(self) -> Iterator[Item]:
-        return ((index, self.value) for index in self.batch)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return ValuedBatch, (self.batch, self.value)
-
-
-class ValuedBatches:
-    """Give it to a loader as ``batch_sampler=``, with a `ValuedDataset`.
+class Strengths(Shapes):
+    """The strength of each step, a whole number from 0; for ``BatchSampler(..., shape=)``.
 
     Args:
-        sampler: What decides which examples come when; its state is the state.
-        schedule: Of the value, over steps: a knob of a plan in steps (``plan["magnitude"]``).
+        schedule: Of the strength, over steps: a knob of a plan in steps. The nearest whole number
+            is taken.
 
     Raises:
         PlanError: If the schedule needs a horizon.
 
-    >>> import trainplan as tp
-    >>> rising = tp.schedules.linear(1, end=9).resolve(2)
-    >>> list(map(list, ValuedBatches(BatchSampler(tp.data.Shuffle(4, 2, epochs=1)), rising)))
-    [[(0, 1.0), (2, 1.0)], [(1, 5.0), (3, 5.0)]]
+    >>> from trainplan.schedules import linear
+    >>> strengths = Strengths(linear(0, end=9, duration=4))
+    >>> [strengths(step) for step in range(6)]
+    [0, 2, 5, 7, 9, 9]
     """
 
-    def __init__(self, sampler: BatchSampler, schedule: Schedule) -> None:
-        if schedule.needs_horizon:
-            raise PlanError(
-                "the schedule needs a horizon",
-                place="schedule",
-                value=schedule,
-                remedy="Give plan['magnitude']",
-            )
-        self.sampler, self.schedule = sampler, schedule
-        self.batch_size, self.drop_last = sampler.batch_size, sampler.drop_last
+    def __init__(self, schedule: Schedule) -> None:
+        super().__init__(schedule + 1)  # shapes begin with 1
 
-    def __iter__(self) -> Iterator[ValuedBatch]:
-        # Not a generator: the sampler looks for its reader among the callers.
-        return map(self._valued, iter(self.sampler))
+    def __call__(self, step: int) -> Shape:
+        """The strength of a step."""
+        return self.parts["shape"](step) - 1
 
-    def _valued(self, batch: Batch) -> ValuedBatch:
-        return ValuedBatch(batch, self.schedule(batch.step))
-
-    def __len__(self) -> int:
-        return len(self.sampler)
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """That of the sampler."""
-        return self.sampler.state_dict(*args, **kwargs)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
-        self.sampler.load_state_dict(state)
+    def on(self, steps: Indices) -> dict[str, Indices]:
+        """(t,) the strengths at some steps, under ``shape``."""
+        return {"shape": super().on(steps)["shape"] - 1}
 
 
-class ValuedDataset:
-    """A map-style data set whose examples are transformed as strongly as their index says.
+class Augment:
+    """Transforms the image of an example as strongly as its step says; for ``Shaped(data, fit)``.
+
+    An example is the image, or a tuple that begins with it.
 
     Args:
-        data: Gives the image, or a tuple that begins with it.
-        transform: Makes the transform of a strength (`rand_augment`); called once for each.
+        transform: Makes the transform of a strength (`rand_augment`); called once for each, in
+            every worker.
 
-    >>> data = ValuedDataset([(2.0, "label")], lambda strength: lambda image: image * strength)
-    >>> data[0, 3], len(data)
-    ((6.0, 'label'), 1)
+    >>> augment = Augment(lambda strength: lambda image: image * strength)
+    >>> augment((2.0, "label"), 3), augment(2.0, 4)
+    ((6.0, 'label'), 8.0)
     """
 
-    def __init__(self, data: Any, transform: Callable[[float], Callable[[Any], Any]]) -> None:
-        self.data, self.transform = data, transform
-        self._made: dict[float, Callable[[Any], Any]] = {}
+    def __init__(self, transform: Callable[[int], Callable[[Any], Any]]) -> None:
+        self.transform = transform
+        self._made: dict[int, Callable[[Any], Any]] = {}
 
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, item: Item) -> Any:
-        if not isinstance(item, tuple):
-            raise PlanError(
-                "an index without a value",
-                place="item",
-                value=item,
-                remedy="Read it through ValuedBatches, or as data[index, value]",
-            )
-        index, value = item
-        if value not in self._made:
-            self._made[value] = self.transform(value)
-        example = self.data[index]
+    def __call__(self, example: Any, strength: int) -> Any:
+        """The example with its image transformed."""
+        if strength not in self._made:
+            self._made[strength] = self.transform(strength)
         if isinstance(example, tuple):
-            return self._made[value](example[0]), *example[1:]
-        return self._made[value](example)
+            return self._made[strength](example[0]), *example[1:]
+        return self._made[strength](example)
 
 
 def rand_augment(magnitude: float) -> Any:
