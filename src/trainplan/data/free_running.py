@@ -19,12 +19,8 @@ Logits = Callable[[Tensor], Any]
 """Maps ids (B, T) to scores (B, T, V) of each position's next token: a tensor, or an output that
 holds it as ``logits``, as Transformers' causal models do."""
 
-
 _CACHES = ("cache", "past_key_values")
 """What Transformers' models have called what they remember of a prefix."""
-
-_CACHES = ("cache", "past_key_values")
-"""What Transformers calls the keys and values of the tokens that were read, now and before 5.24."""
 
 
 class Prefix:
