@@ -1,10 +1,11 @@
-"""Accelerate gives all ranks of a step batches of one size and one shape."""
+"""Accelerate gives all ranks batches of one size and shape in each step; a Trainer resumes them."""
 
 import pytest
 
 torch = pytest.importorskip("torch")
 accelerate = pytest.importorskip("accelerate.data_loader")
 
+import trainplan as tp  # noqa: E402
 from trainplan import PlanError  # noqa: E402
 from trainplan.data import BatchSampler, Shaped, Shuffle, Turns, VariedBatches  # noqa: E402
 
@@ -59,3 +60,54 @@ def test_sharing_out_twice_is_refused():
     )
     with pytest.raises(PlanError, match="rank='all'"):
         next(iter(loader))
+
+
+def examples(number, shape):
+    return {"x": torch.full((shape["length"],), float(number))}
+
+
+class Counting(torch.nn.Module):
+    """Learns one number, and writes down the batches it is shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen = []
+
+    def forward(self, x, labels=None):
+        self.seen.append((tuple(x.shape), x[:, 0].long().tolist()))
+        return {"loss": ((self.weight - x / 50) ** 2).mean(), "logits": x}
+
+
+def trained(folder, resume=None):
+    transformers = pytest.importorskip("transformers")
+    sizes, lengths = [8, 8, 4, 12, 4, 8], [1, 2, 3, 4, 5, 6]
+    source = VariedBatches(Shuffle(50, 8, seed=3), sizes, shape={"length": lengths})
+    args = transformers.TrainingArguments(
+        folder,
+        per_device_train_batch_size=4,  # of the first step; the others have sizes of their own
+        gradient_accumulation_steps=2,
+        max_steps=6,
+        save_steps=3,
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+    )
+    model = Counting()
+    trainer = transformers.Trainer(model, args, train_dataset=Shaped(range(50), examples))
+    tp.transformers.order_data(trainer, source)
+    trainer.train(resume_from_checkpoint=resume)
+    return model.seen, model.weight.item(), source
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_trainer_follows_shapes_and_resumes_exactly(tmp_path):
+    seen, weight, source = trained(tmp_path)
+    for step in range(6):
+        first, second = seen[2 * step : 2 * step + 2]
+        size = source.size(step)
+        assert first[0] == second[0] == (size // 2, step + 1)
+        assert first[1] + second[1] == source.examples(step, 0, size).tolist()
+    again, resumed, _ = trained(tmp_path, resume=str(tmp_path / "checkpoint-3"))
+    assert again == seen[6:]
+    assert resumed == weight
