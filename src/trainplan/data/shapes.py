@@ -122,6 +122,11 @@ class ShapedBatch(Sequence[Item]):
         """The optimizer step."""
         return self.batch.step
 
+    @property
+    def first(self) -> int:
+        """Place of the first example in the step's global batch."""
+        return self.batch.first
+
     def __len__(self) -> int:
         return len(self.batch)
 

@@ -91,7 +91,8 @@ class Streams(IterableDataset[Any]):
     @property
     def batch_size(self) -> int:
         """Examples of a micro-batch, for the loader."""
-        return self.sampler.batch_size
+        sampler = self.sampler
+        return self.mixture.global_batch // (sampler.ranks * sampler.accumulation)
 
     def __iter__(self) -> Iterator[Any]:
         worker = get_worker_info()
