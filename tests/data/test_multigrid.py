@@ -34,7 +34,7 @@ def test_kinetics_takes_a_third_of_the_steps():
     assert grid.rate_at(34, 0.1, warmup=34, start=0.01) == pytest.approx(0.8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.integers(1, 40), min_size=2, max_size=4),
     st.sampled_from([(1, 32), (1, 224), (8, 16), (32, 224)]),

@@ -9,7 +9,7 @@ from trainplan import PlanError
 from trainplan.data import BatchSampler, Shuffle, TokenBudget
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.integers(1, 400).flatmap(lambda n: st.lists(st.integers(1, 50), min_size=n, max_size=n)),
     st.sampled_from([(1, 50), (2, 200), (4, 1000)]),
