@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from trainplan.data.frames import FrameCountCurriculum, FrameSampler, take_frames
     from trainplan.data.free_running import continue_prompts, exposure_gap
     from trainplan.data.frequency import LowFrequencyCrop, lanczos_resize, low_frequency_crop
+    from trainplan.data.generative_regression import QuantileVocabulary, quantile_amounts, xauc
     from trainplan.data.horizon_curriculum import HorizonCurriculum
     from trainplan.data.item_response import (
         RaschFit,
@@ -144,6 +145,7 @@ if TYPE_CHECKING:
     from trainplan.data.token_budget import TokenBudget
     from trainplan.data.triplets import Triplets, motion_triplets
     from trainplan.data.turns import Turns
+    from trainplan.data.two_pass import TwoPassSampling, mix_decoder_inputs
     from trainplan.data.varied_batches import VariedBatches
     from trainplan.data.video_clips import VideoClips
     from trainplan.data.video_filters import (
@@ -160,6 +162,11 @@ if TYPE_CHECKING:
     from trainplan.data.weighting import effective_number, inclusion_probabilities, loss_weights
 
 _HOME = {
+    "QuantileVocabulary": "generative_regression",
+    "quantile_amounts": "generative_regression",
+    "xauc": "generative_regression",
+    "TwoPassSampling": "two_pass",
+    "mix_decoder_inputs": "two_pass",
     "CorrectionBuilder": "corrections",
     "answer_example": "corrections",
     "correction_example": "corrections",
@@ -363,6 +370,7 @@ __all__ = [
     "PhaseCurriculum",
     "ProgressivePreferenceSchedule",
     "QualityOrder",
+    "QuantileVocabulary",
     "Ranking",
     "RaschFit",
     "Rehearsal",
@@ -386,6 +394,7 @@ __all__ = [
     "TokenBudget",
     "Triplets",
     "Turns",
+    "TwoPassSampling",
     "VariedBatches",
     "VideoClips",
     "WeightedSubsets",
@@ -445,6 +454,7 @@ __all__ = [
     "low_frequency_crop",
     "mask_rate",
     "mix_context",
+    "mix_decoder_inputs",
     "mixture_at",
     "mixture_tokens",
     "mmd2",
@@ -464,6 +474,7 @@ __all__ = [
     "positives",
     "preference_pairs",
     "quality_order",
+    "quantile_amounts",
     "ramp_sizes",
     "rand_augment",
     "random_difficulty",
@@ -489,6 +500,7 @@ __all__ = [
     "transport",
     "two_step_count",
     "usable_clips",
+    "xauc",
 ]
 
 
@@ -501,6 +513,7 @@ _TORCH = {
     "self_tokens",
     "streams",
     "triplets",
+    "two_pass",
 }
 """Modules that need PyTorch."""
 

@@ -86,3 +86,13 @@ def share_of(value: float, place: str) -> float:
         remedy = "Write 0.5 for one half"
         raise PlanError("a share lies in [0, 1]", place=place, value=value, remedy=remedy)
     return share
+
+
+def resolved_share(value: float | Schedule, place: str) -> float | Schedule:
+    """A share in [0, 1], or a schedule over updates that needs no horizon any more."""
+    if not isinstance(value, Schedule):
+        return share_of(value, place)
+    if value.needs_horizon:
+        remedy = f"Give {place}.resolve(steps), or plan['{place}']"
+        raise PlanError("the schedule needs a horizon", place=place, value=value, remedy=remedy)
+    return value

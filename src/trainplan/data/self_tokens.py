@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainplan.data.forcing import share_of
+from trainplan.data.forcing import resolved_share, share_of
 from trainplan.data.free_running import Logits, Prefix, frozen, pick, whole_logits
 from trainplan.data.hashing import checked_seed, fingerprint
 from trainplan.errors import PlanError, nearest
@@ -177,14 +177,9 @@ class SelfTokenMixer:
     ) -> None:
         if mode not in MODES:
             raise PlanError("unknown", place="mode", value=mode, remedy=nearest(str(mode), MODES))
-        if isinstance(share, Schedule) and share.needs_horizon:
-            remedy = "Give share.resolve(steps), or plan['own_tokens']"
-            raise PlanError(
-                "the schedule needs a horizon", place="share", value=share, remedy=remedy
-            )
         if finite(temperature, "temperature") < 0:
             raise PlanError("below 0", place="temperature", value=temperature)
-        self.share = share if isinstance(share, Schedule) else share_of(share, "share")
+        self.share = resolved_share(share, "share")
         self.refresh_every = count(refresh_every, "refresh_every")
         self.mode, self.temperature, self.eos = mode, float(temperature), eos
         self.clean_fraction = share_of(clean_fraction, "clean_fraction")

@@ -37,8 +37,18 @@ if TYPE_CHECKING:
         fit_timescale,
         network_timescales,
     )
+    from trainplan.models.token_regressor import (
+        AmountLoss,
+        TokenRegressor,
+        amount_loss,
+        windowed_amounts,
+    )
 
 _HOME = {
+    "AmountLoss": "trainplan.models.token_regressor",
+    "TokenRegressor": "trainplan.models.token_regressor",
+    "amount_loss": "trainplan.models.token_regressor",
+    "windowed_amounts": "trainplan.models.token_regressor",
     "EmaTeacher": "trainplan.models.consistency",
     "consistency_loss": "trainplan.models.consistency",
     "replace_nan": "trainplan.models.consistency",
@@ -79,6 +89,7 @@ _HOME = {
 }
 
 __all__ = [
+    "AmountLoss",
     "Decoder",
     "EmaTeacher",
     "Encoder",
@@ -94,7 +105,9 @@ __all__ = [
     "SubBatchNorm2d",
     "SubBatchNorm3d",
     "Timescale",
+    "TokenRegressor",
     "accuracies",
+    "amount_loss",
     "answer_log_probability",
     "autocovariance",
     "choose_expert",
@@ -116,6 +129,7 @@ __all__ = [
     "retrieval_loss",
     "split_batch_norms",
     "summed_loss",
+    "windowed_amounts",
 ]
 
 
