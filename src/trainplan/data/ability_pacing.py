@@ -6,7 +6,7 @@ up to it are shown. Meng, Zeng, Lalor and Yu, 2024, "A Psychology-based Unified 
 for Curriculum Learning", arXiv 2408.05326.
 
 It is for fine-tuning. A model that knows nothing yet has an ability below nearly every example, is
-shown the same few easiest ones, and may never get away from them.
+shown the same few easiest ones, and may not get away from them within a run.
 """
 
 from __future__ import annotations
