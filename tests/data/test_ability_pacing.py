@@ -49,6 +49,16 @@ def test_rules_from_below_where_the_released_ones_begin():
     assert AbilityPacing(-6.0, "gsm8k").level == -6.0
 
 
+def test_the_last_epochs_may_be_on_everything():
+    pacing = AbilityPacing(-0.5, "gsm8k", full_after=2)
+    source = Curriculum(HARD, Feedback(pacing), 8, by="value", steps=9)
+    opened = [source.open_at(0)]
+    for step in range(3):
+        source.pacing.observe(step, ability=-0.4 + 0.1 * step)
+        opened.append(source.open_at(step + 1))
+    assert opened == [(HARD <= -0.5).sum(), (HARD <= -0.4).sum(), 200, 200]
+
+
 @settings(max_examples=50)
 @given(st.data())
 def test_any_rule_goes_on_from_its_state(data):

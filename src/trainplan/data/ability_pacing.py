@@ -50,6 +50,7 @@ class AbilityPacing:
         increment: Added to the level when the ability has not grown; by default 0.1, and 1.0 for
             ``gsm8k``.
         patience: Of ``best``: epochs without a new best estimate before it is added.
+        full_after: Epochs after which all examples are open, to end the run on everything.
         upper: Added to the level in what is opened: above 0 for examples that are a bit too hard,
             or `trainplan.data.difficulty_at` (0, p) for those that succeed with probability p.
 
@@ -68,6 +69,7 @@ class AbilityPacing:
         *,
         increment: float | None = None,
         patience: int = 1,
+        full_after: int | None = None,
         upper: float = 0.0,
     ) -> None:
         if rule not in RULES:
@@ -78,6 +80,7 @@ class AbilityPacing:
         if self.increment < 0:
             raise PlanError("must not be below 0", place="increment", value=increment)
         self.patience = count(patience, "patience")
+        self.full_after = None if full_after is None else count(full_after, "full_after")
         self.upper = finite(upper, "upper")
         self.level = 0.0
         self._best = _LOWEST
@@ -127,6 +130,8 @@ class AbilityPacing:
 
     def value(self, t: float) -> float:
         """The highest difficulty that is open."""
+        if self.full_after is not None and self._epochs > self.full_after:
+            return math.inf
         return self.level + self.upper
 
     def observe(self, t: float, **signals: Any) -> None:
@@ -136,8 +141,8 @@ class AbilityPacing:
 
     def plain(self) -> dict[str, Any]:
         """The settings, without what was heard."""
-        given = {"increment": self.increment, "patience": self.patience, "upper": self.upper}
-        return {"ability": given | {"rule": self.rule}}
+        names = ("rule", "increment", "patience", "full_after", "upper")
+        return {"ability": {name: getattr(self, name) for name in names}}
 
     def state_dict(self) -> dict[str, Any]:
         """Level, best estimate, epochs without a new one, and epochs."""
