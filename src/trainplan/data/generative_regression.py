@@ -24,6 +24,9 @@ END: Final = 2
 SPECIALS: Final = 3
 """The first ids stand for padding, the start and the end; amounts come after them."""
 
+_MOST: Final = 2**53
+"""Up to here every whole number is one of floating point."""
+
 Ints = npt.NDArray[np.int64]
 
 
@@ -91,9 +94,7 @@ class QuantileVocabulary:
     """
 
     def __init__(self, amounts: Sequence[int] | Ints, unit: float = 1.0) -> None:
-        self.unit = finite(unit, "unit")
-        if self.unit <= 0:
-            raise PlanError("not above 0", place="unit", value=unit)
+        self.unit = _unit(unit)
         whole = np.unique(_whole(amounts, 1.0, "amounts"))[::-1]
         if not len(whole) or whole[-1] < 1:
             raise PlanError("needs amounts above 0", place="amounts", value=whole.tolist())
@@ -120,7 +121,7 @@ class QuantileVocabulary:
             decay: See there.
             tolerance: See there.
         """
-        found = quantile_amounts(_whole(values, finite(unit, "unit")), start, end, decay, tolerance)
+        found = quantile_amounts(_whole(values, _unit(unit)), start, end, decay, tolerance)
         return cls([*found, 1], unit)
 
     def __len__(self) -> int:
@@ -213,6 +214,13 @@ def xauc(values: npt.ArrayLike, predictions: npt.ArrayLike) -> float:
     return right / (n * (n - 1) / 2)
 
 
+def _unit(value: float) -> float:
+    unit = finite(value, "unit")
+    if unit <= 0:
+        raise PlanError("not above 0", place="unit", value=value)
+    return unit
+
+
 def _whole(values: npt.ArrayLike, unit: float, place: str = "values") -> Ints:
     given = np.asarray(values, np.float64)
     if not np.isfinite(given).all() or (given < 0).any():
@@ -220,4 +228,8 @@ def _whole(values: npt.ArrayLike, unit: float, place: str = "values") -> Ints:
         raise PlanError("cannot be written as a sum", place=place, value=given.min(), remedy=remedy)
     if place == "amounts" and (given != np.rint(given)).any():
         raise PlanError("not whole numbers", place=place, value=given.tolist())
-    return np.rint(given / unit).astype(np.int64)
+    units = np.rint(given / unit)
+    if units.max(initial=0) > _MOST:
+        remedy = "Give a larger unit"
+        raise PlanError("too many units", place=place, value=units.max(), remedy=remedy)
+    return units.astype(np.int64)
