@@ -8,7 +8,7 @@ from transformers import T5Config, T5ForConditionalGeneration, Trainer, Training
 
 import trainplan as tp
 from trainplan.data import QuantileVocabulary, TwoPassSampling, teacher_forcing
-from trainplan.models import amount_loss
+from trainplan.models import amount_loss, written_amounts
 
 plan = tp.Plan(
     horizon=12,
@@ -69,12 +69,14 @@ def fit(folder: Path, resume: Path | None = None, **options) -> NumberTrainer:
     return trainer
 
 
-def write(model, rows) -> np.ndarray:
+def write(model, rows) -> torch.Tensor:
     """What the model writes on its own, in seconds."""
-    inputs = torch.from_numpy(rows + len(vocabulary))
-    others = list(range(len(vocabulary), len(values)))
-    ids = model.eval().generate(inputs, max_new_tokens=19, suppress_tokens=others)
-    return vocabulary.decode(ids.numpy())
+    encoded = model.eval().get_encoder()(torch.from_numpy(rows + len(vocabulary)))
+
+    def decode(read):
+        return model(encoder_outputs=encoded, decoder_inputs_embeds=read).logits
+
+    return written_amounts(decode, model.get_input_embeddings().weight, len(rows), values)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         TokenRegressor,
         amount_loss,
         windowed_amounts,
+        written_amounts,
     )
 
 _HOME = {
@@ -49,6 +50,7 @@ _HOME = {
     "TokenRegressor": "trainplan.models.token_regressor",
     "amount_loss": "trainplan.models.token_regressor",
     "windowed_amounts": "trainplan.models.token_regressor",
+    "written_amounts": "trainplan.models.token_regressor",
     "EmaTeacher": "trainplan.models.consistency",
     "consistency_loss": "trainplan.models.consistency",
     "replace_nan": "trainplan.models.consistency",
@@ -130,6 +132,7 @@ __all__ = [
     "split_batch_norms",
     "summed_loss",
     "windowed_amounts",
+    "written_amounts",
 ]
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainplan.data.generative_regression import END, PAD, START
+from trainplan.data.two_pass import Decode
 from trainplan.errors import PlanError
 from trainplan.schedules.values import count
 
@@ -94,6 +95,49 @@ def amount_loss(
     return AmountLoss(token_weight * tokens + amount_weight * error, tokens, error)
 
 
+@torch.no_grad()
+def written_amounts(
+    decode: Decode,
+    embedding: Tensor,
+    number: int,
+    values: Tensor,
+    *,
+    most: int = 19,
+    window: int = 20,
+    mixup: bool = True,
+) -> Tensor:
+    """The numbers (B,) that a decoder writes on its own; call it in evaluation mode.
+
+    Args:
+        decode: Maps embeddings (B, T, D) of what was written to scores (B, T, V).
+        embedding: (V, D) its table.
+        number: B.
+        values: (V,) worth of each id.
+        most: Longest answer in tokens, with the end.
+        window: See `windowed_amounts`.
+        mixup: Whether it reads means of embeddings, as it was trained to, or the likeliest tokens.
+
+    >>> after = torch.eye(6)[[0, 3, 0, 4, 2, 0]] * 99.0  # the start is followed by 3, 4 and the end
+    >>> decode = lambda inputs: inputs @ after
+    >>> written_amounts(decode, torch.eye(6), 1, torch.tensor([0.0, 0, 0, 50, 7, 1]), window=0)
+    tensor([57.])
+    """
+    count(most, "most")
+    start = torch.full((number, 1), START, device=embedding.device)
+    inputs = embedding[start]
+    total = inputs.new_zeros(number)
+    ended = torch.zeros(number, dtype=torch.bool, device=embedding.device)
+    for _ in range(most):
+        last = decode(inputs)[:, -1:]
+        total = total + windowed_amounts(last, values, window)[:, 0] * ~ended
+        ended |= last[:, 0].argmax(-1) == END
+        if bool(ended.all()):
+            break
+        own = torch.softmax(last, -1) @ embedding if mixup else embedding[last.argmax(-1)]
+        inputs = torch.cat([inputs, own], dim=1)
+    return total
+
+
 class TokenRegressor(nn.Module):
     """A transformer decoder over one vector of features, without positions.
 
@@ -167,15 +211,13 @@ class TokenRegressor(nn.Module):
             mixup: Whether it reads means of embeddings, as it was trained to, or the likeliest
                 tokens.
         """
-        memory, table = self.features(features), self.embedding.weight
-        start = torch.full((len(memory), 1), START, device=memory.device)
-        inputs, steps = table[start], list[Tensor]()
-        ended = torch.zeros(len(memory), dtype=torch.bool, device=memory.device)
-        total = torch.zeros(len(memory), device=memory.device)
-        while len(steps) < count(most, "most") and not bool(ended.all()):
-            last = self.decode(inputs, memory)[:, -1:]
-            steps.append(windowed_amounts(last, values, window)[:, 0] * ~ended)
-            ended |= last[:, 0].argmax(-1) == END
-            own = torch.softmax(last, -1) @ table if mixup else table[last.argmax(-1)]
-            inputs = torch.cat([inputs, own], dim=1)
-        return torch.stack([total, *steps]).sum(0)
+        memory = self.features(features)
+        return written_amounts(
+            lambda inputs: self.decode(inputs, memory),
+            self.embedding.weight,
+            len(memory),
+            values,
+            most=most,
+            window=window,
+            mixup=mixup,
+        )
