@@ -3,6 +3,7 @@
     pip install grain torch                       # the peers; each is left out if it is missing
     python benchmarks/data_order.py [--sizes 1e6 1e7 1e8 1e9] [--memory 8] [--only ours numpy]
     python benchmarks/data_order.py --quality     # statistical tests of the permutation instead
+    python benchmarks/data_order.py --ranking 1e8 # rank and pace a memory-mapped file of scores
 
 Every row runs in a process of its own, on one thread, with no more memory than given; times are
 processor time. "Resume" is the time to the index at n/2 in a fresh process.
@@ -15,12 +16,16 @@ import itertools
 import json
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 READ = 300_000
@@ -191,18 +196,63 @@ def compare(sizes: list[int], names: list[str], memory: float) -> None:
             )
 
 
+def rank(n: int) -> None:
+    """Rank scores in a file and draw from what is open; the program's own memory is at most 1 GB.
+
+    Pages of the files, which the system may take back at any time, are not counted.
+    """
+    import numpy
+
+    from trainplan.data import Curriculum, Ranking, pacing
+
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as pool:
+        scores = numpy.lib.format.open_memmap(f"{folder}/scores.npy", "w+", numpy.float32, (n,))
+        random = numpy.random.default_rng(0)
+        for first in range(0, n, 1 << 22):
+            part = scores[first : first + (1 << 22)]
+            part[:] = random.random(part.size, dtype=numpy.float32)
+        over = threading.Event()
+        peak = pool.submit(own_memory, over)
+        begin = time.process_time()
+        scores = numpy.load(f"{folder}/scores.npy", mmap_mode="r")
+        ranking = Ranking(scores, cache=folder)
+        ranked = time.process_time()
+        course = Curriculum(ranking, pacing("root", 0.01, full_at=10**5), BATCH, steps=10**6)
+        for step in range(0, 10**6, 10**4):
+            course.examples(step, 0, BATCH)
+        drawn = time.process_time()
+        over.set()
+        each = (drawn - ranked) / 100
+        print(f"{n:.0e} scores: ranked in {ranked - begin:.0f} s, {each * 1e3:.2f} ms for a batch")
+        most = peak.result()
+        print(f"own memory {most:.0f} MB (limit 1000): {'ok' if most <= 1000 else 'OVER'}")
+
+
+def own_memory(over: threading.Event) -> float:
+    """The most memory of its own, in MB, that the program has until it is over."""
+    most = 0.0
+    while not over.wait(0.02):
+        with open("/proc/self/status") as status:
+            found = re.search(r"RssAnon:\s+(\d+)", status.read())
+        most = max(most, int(found[1]) / 1e3 if found else 0.0)
+    return most
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", type=float, default=[1e6, 1e7, 1e8, 1e9])
     parser.add_argument("--memory", type=float, default=8.0, help="GB of addresses; 0: no limit")
     parser.add_argument("--only", nargs="+", default=[], help="beginnings of rows' names")
     parser.add_argument("--quality", action="store_true")
+    parser.add_argument("--ranking", type=float, help="number of scores")
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
         name, n, resume, memory = given.one
         print(json.dumps(measure(name, int(n), bool(int(resume)), float(memory))))
+    elif given.ranking:
+        rank(int(given.ranking))
     elif given.quality:
         from data_order_quality import battery
 

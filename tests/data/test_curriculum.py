@@ -14,6 +14,7 @@ from trainplan import PlanError
 from trainplan import schedules as s
 from trainplan.data import BatchSampler, Curriculum, Order, Ranking, controls, describe, pacing
 from trainplan.data.difficulty import column_difficulty, random_difficulty
+from trainplan.data.ranks import rank_into
 
 RNG = np.random.default_rng(0)
 HARD = RNG.permutation(500).astype(np.float32)
@@ -26,6 +27,17 @@ def course(within="pass", size=16, **kwargs):
 
 def step_of(source, step):
     return source.examples(step, 0, source.global_batch)
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 1.0, 2.5, -math.inf, math.inf]), min_size=1, max_size=60),
+    st.integers(1, 9),
+)
+def test_sorting_in_parts_is_sorting(values, bucket):
+    hard, ties = np.array(values), Order(len(values), 1).stretch(0, 0, len(values))
+    ranked = np.empty(len(values), np.uint32)
+    rank_into(ranked, lambda a, b: hard[a:b], lambda examples: ties[examples], bucket)
+    assert ranked.tolist() == np.lexsort((ties, hard)).tolist()
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=200), st.integers(0, 9), st.booleans())
