@@ -31,7 +31,7 @@ class Ranking:
     """Examples from easy to hard, equally hard ones in random order.
 
     Ties are shuffled because files tend to be grouped by source. Sorting takes 400 MB and, for
-    10^8 numbers, minutes: give ``cache``, a directory, for large data.
+    10^8 numbers, a minute: give ``cache``, a directory, for large data.
 
     Args:
         difficulty: (n,) of any real type, smaller is easier; infinities are fine.
