@@ -18,7 +18,8 @@ from typing import Any
 from trainplan.data.preferences import ProgressivePreferenceSchedule
 from trainplan.errors import PlanError
 from trainplan.integrations import transformers as hf
-from trainplan.integrations.hf_data import order_data, transformers
+from trainplan.integrations.hf_data import order_data
+from trainplan.integrations.hf_phases import train_or_load
 
 
 @dataclass(frozen=True)
@@ -102,11 +103,7 @@ def _train(schedule: ProgressivePreferenceSchedule, k: int, trainer: Any) -> boo
         )
     hf.enrol(hf.PlanCallback(schedule.plan(k)), trainer)
     order_data(trainer, schedule.sources[k])
-    folder = trainer.args.output_dir
-    find = transformers.trainer_utils.get_last_checkpoint
-    last = find(folder) if Path(folder).is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
-    return bool(trainer.state.global_step >= schedule.lengths[k])
+    return train_or_load(trainer, schedule.lengths[k])
 
 
 def _save(trainer: Any, here: Path) -> None:

@@ -24,6 +24,9 @@ from trainplan.integrations.hf_lint import check, check_length, report
 from trainplan.integrations.hf_own_tokens import (
     mix_own_tokens as mix_own_tokens,  # noqa: PLC0414  (exported)
 )
+from trainplan.integrations.hf_phases import (
+    train_or_load as train_or_load,  # noqa: PLC0414  (exported)
+)
 from trainplan.integrations.resuming import recall, remember
 from trainplan.integrations.torch import PlanScheduler, Run, claim
 from trainplan.integrations.trackers import scalars

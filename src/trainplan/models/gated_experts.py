@@ -87,17 +87,24 @@ class GatedExperts(nn.Module):
         return update * weight.view(-1, *[1] * (update.dim() - 1))
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, **inputs: Any
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        **inputs: Any,
     ) -> Any:
         """What the model returns.
 
         Args:
             input_ids: (B, T).
             attention_mask: (B, T) 0 at padding.
-            **inputs: Whatever else the model takes, such as ``labels``.
+            labels: (B, T) for the loss.
+            **inputs: Whatever else the model takes.
         """
         self._mask = attention_mask
-        return self.model(input_ids=input_ids, attention_mask=attention_mask, **inputs)
+        return self.model(
+            input_ids=input_ids, attention_mask=attention_mask, labels=labels, **inputs
+        )
 
     def choose(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """(B,) the likeliest expert for each prompt, by its number."""
