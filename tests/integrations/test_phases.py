@@ -10,8 +10,11 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("trl")
 pytest.importorskip("peft")
+datasets = pytest.importorskip("datasets")
 
 import with_phases as example  # noqa: E402
+
+import trainplan as tp  # noqa: E402
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -99,3 +102,42 @@ def example_model(state):
     model = example.experts_of()
     model.load_state_dict(state, strict=False)
     return model
+
+
+class Counting(torch.nn.Module):
+    """Learns one number, and writes down the examples it is shown."""
+
+    def __init__(self, seen):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen = seen
+
+    def forward(self, x, labels=None):
+        self.seen.append(x.long().tolist())
+        return {"loss": ((self.weight - x.float()) ** 2).mean(), "logits": x}
+
+
+def test_one_trainer_runs_all_phases_and_goes_on(tmp_path):
+    phases = [tp.data.Phase("a", 9e-3, 8, warmup=1), tp.data.Phase("b", 5e-3, 4, warmup=1)]
+    data = datasets.Dataset.from_dict({"x": range(40), "labels": [0] * 40})
+    seen = []
+
+    def run(resume=None):
+        seen.clear()
+        course = tp.data.PhaseCurriculum(phases, {"a": 26, "b": 14})
+        arguments = example.settings(tmp_path, 8) | {"max_steps": course.steps}
+        trainer = transformers.Trainer(
+            Counting(seen),
+            transformers.TrainingArguments(**arguments),
+            train_dataset=data,
+            callbacks=[tp.transformers.PlanCallback(course.plan())],
+        )
+        tp.transformers.order_data(trainer, course)
+        trainer.train(resume_from_checkpoint=resume)
+        expected = [course.examples(t, 0, course.size(t)).tolist() for t in range(course.steps)]
+        return trainer.model.weight.item(), expected
+
+    weight, expected = run()
+    assert seen == expected
+    assert run(str(tmp_path / "checkpoint-4"))[0] == weight
+    assert seen == expected[4:]
