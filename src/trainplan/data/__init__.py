@@ -135,7 +135,7 @@ if TYPE_CHECKING:
     )
     from trainplan.data.reservoir import BalancedReservoir, Reservoir
     from trainplan.data.sampler import BatchSampler
-    from trainplan.data.scoring import loss_scorer, score
+    from trainplan.data.scoring import length_scorer, loss_scorer, score
     from trainplan.data.self_tokens import SelfTokenMixer, mix_context, own_tokens
     from trainplan.data.shapes import Shaped, ShapedBatch, Shapes
     from trainplan.data.short_cycle import ShortCycleBatchSampler, short_cycle_sizes
@@ -299,6 +299,7 @@ _HOME = {
     "length_difficulty": "difficulty",
     "random_difficulty": "difficulty",
     "rarity_difficulty": "difficulty",
+    "length_scorer": "scoring",
     "loss_scorer": "scoring",
     "score": "scoring",
     "Batch": "batches",
@@ -449,6 +450,7 @@ __all__ = [
     "keep_scenes",
     "lanczos_resize",
     "length_difficulty",
+    "length_scorer",
     "loss_scorer",
     "loss_weights",
     "low_frequency_crop",

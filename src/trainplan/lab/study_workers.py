@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
-import signal
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from trainplan._processes import begin_worker, one_thread_each
 from trainplan.errors import PlanError
 from trainplan.lab.runner import LabError
 
 if TYPE_CHECKING:
     from trainplan.lab.study_runner import Cell
-
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -58,8 +54,8 @@ def in_processes(
     """
     context = multiprocessing.get_context("spawn")
     count = min(jobs, len(cells))
-    with _one_thread_each():
-        pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin)
+    with one_thread_each():
+        pool = ProcessPoolExecutor(count, mp_context=context, initializer=begin_worker)
         finished = False
         try:
             futures = {pool.submit(_measure, source, cell): cell for cell in cells}
@@ -91,19 +87,6 @@ def _result(future: Future[Any], cell: Cell) -> Measurement:
     return measurement
 
 
-def _begin() -> None:
-    """Prepare a worker: the parent alone handles Ctrl-C, and no worker outlives it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
-
-
-def _end_after(parent: Any) -> None:
-    parent.join()
-    os._exit(1)
-
-
 def timed(measure: Callable[[], Mapping[str, Mapping[str, float]]]) -> Measurement:
     """Make a measurement in this process and time it."""
     begin, begin_cpu = time.perf_counter(), time.process_time()
@@ -131,18 +114,3 @@ def _use_one_thread() -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(1)
-
-
-@contextlib.contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Numerical libraries read these variables when a worker first loads them."""
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
