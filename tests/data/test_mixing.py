@@ -249,6 +249,68 @@ def test_a_bandit_over_data_sets_resumes_exactly(lag, policy, exact):
         assert seen + train(second, stop) == expected
 
 
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(st.integers(0, 9), min_size=3, max_size=3).filter(any),
+    st.sampled_from([(1, 4), (2, 2), (4, 1), (2, 1)]),
+    st.sampled_from(["repeat", "drop", "stop"]),
+)
+def test_each_micro_batch_has_its_quotas_if_they_are_of_parts(weights, layout, policy):
+    given_weights = dict(zip(SIZES, weights, strict=True))
+    mixture = Mixture(SIZES, given_weights, 32, seed=3, per=4, exhausted=policy, steps=40)
+    steps = range(min(mixture.steps, 40))
+    ideal = 8 * np.asarray(weights, float) / sum(weights)
+    left, edges = np.array(list(SIZES.values())), np.cumsum(list(SIZES.values()))
+    off = np.zeros(3)
+    for step in steps:
+        counts = np.bincount(mixture.labels(step), minlength=3)
+        assert counts.tolist() == mixture.counts(step).tolist()
+        left = left - counts
+        for part in mixture.examples(step, 0, 32).reshape(4, 8):
+            found = np.bincount(np.searchsorted(edges, part, side="right"), minlength=3)
+            if policy != "drop" or (left > 0).all():
+                assert (np.abs(found - ideal) < 1).all()
+                off += found - ideal
+    assert (np.abs(off) < 5).all()
+    shown = flat(whole(mixture, len(steps)))
+    if policy != "repeat":
+        assert len(set(shown)) == len(shown)
+    # The order is the same on all ranks that whole parts can be given to.
+    ranks, accumulation = layout
+    samplers = [
+        BatchSampler(mixture, ranks=ranks, rank=rank, accumulation=accumulation)
+        for rank in range(ranks)
+    ]
+    micro = zip(*samplers, strict=True)
+    assert flat(batch for turn in micro for batch in turn) == shown
+
+
+@pytest.mark.parametrize("policy", ["repeat", "cover", "drop"])
+@pytest.mark.parametrize("decided", [True, False])
+def test_quotas_of_parts_resume_exactly_and_can_be_decided(policy, decided):
+    def make():
+        shares = Feedback(Bandit(), 1) if decided else {"a": 1, "b": 2}
+        return BatchSampler(
+            Mixture({"a": 60, "b": 100}, shares, 12, per=3, exhausted=policy, steps=14)
+        )
+
+    def train(sampler, first, last):
+        seen = []
+        for step, batch in zip(range(first, last), sampler, strict=False):
+            seen += list(batch)
+            if decided:
+                sampler.source.weights.observe(step, reward={"a": step % 3, "b": batch[0] / 160})
+        return seen
+
+    expected = train(make(), 0, 14)
+    assert len(expected) > 100
+    for stop in (1, 6, 11):
+        first, second = make(), make()
+        seen = train(first, 0, stop)
+        second.load_state_dict(json.loads(json.dumps(first.state_dict(step=stop))))
+        assert seen + train(second, stop, 14) == expected
+
+
 def test_temperature_flattens():
     assert temperature_weights({"a": 3, "b": 1}, 1) == {"a": 0.75, "b": 0.25}
     flat = temperature_weights({"a": 3, "b": 1}, 1e6)
@@ -266,6 +328,10 @@ def test_temperature_flattens():
         (lambda: Mixture(SIZES, {"web": 1}, 4, exhausted="loop"), "exhausted.web"),
         (lambda: Mixture(SIZES, {"web": s.linear(1.0, 0.5)}, 4), "needs its length"),
         (lambda: Mixture({"web": 0}, {"web": 1}, 4), "sizes.web"),
+        (lambda: Mixture(SIZES, WEIGHTS, 8, per=3), "nearest are 6 and 9"),
+        (lambda: Mixture(SIZES, WEIGHTS, 8, per=0), "per"),
+        (lambda: Mixture(SIZES, WEIGHTS, 8, per=2, exact=False), "have no quotas"),
+        (lambda: BatchSampler(Mixture(SIZES, WEIGHTS, 8, per=2), ranks=4, rank=0), "per=4"),
     ],
 )
 def test_mistakes_are_named(make, words):

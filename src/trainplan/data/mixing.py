@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from trainplan.data.order import Order
 from trainplan.data.quotas import Counts
 from trainplan.data.shares import Shares, Weights, by_name, resolved
 from trainplan.data.sources import Source
+from trainplan.data.step_numbers import nearest_multiples
 from trainplan.errors import PlanError
 from trainplan.schedules.base import Schedule
 from trainplan.schedules.values import count, finite, is_number
@@ -44,6 +45,10 @@ class Mixture(Source):
         steps: Length of the run; None goes on until the data end, if they do.
         exact: Whether each step has the exact quotas; else each example's data set is drawn
             independently, for methods that assume so.
+        per: What has the exact quotas. ``step``: a step as a whole, so that the order is the same
+            on any number of ranks. A number: each of so many equal parts of a step. With that of
+            its micro-batches, ranks * accumulation, each of them has the mixture, for losses that
+            compare the examples of a micro-batch; the order then depends on this number.
         exhausted: What to do when a data set has been seen to its end, for all or by name:
             ``repeat`` it, shuffled anew [Hugging Face: nothing like it]; ``stop`` the run before
             the first step that would lack an example [first_exhausted]; ``cover``: repeat until
@@ -75,6 +80,7 @@ class Mixture(Source):
         *,
         steps: int | None = None,
         exact: bool = True,
+        per: Literal["step"] | int = "step",
         exhausted: Policy | Mapping[str, Policy] = "repeat",
         max_epochs: int | Mapping[str, int] | None = None,
         difficulty: Mapping[str, Any] | None = None,
@@ -99,6 +105,7 @@ class Mixture(Source):
         ]
         self.seed = self.orders[0].seed
         self.global_batch = count(global_batch, "global_batch")
+        self.parts = self._read_parts(per, exact)
         self.steps = None if steps is None else count(steps, "steps")
         self.exact, self.units_per_step = bool(exact), units_per_step
         horizon = None if self.steps is None else self.steps * units_per_step
@@ -112,12 +119,41 @@ class Mixture(Source):
             exact=self.exact,
             exhausted=exhausted,
             max_epochs=max_epochs,
+            parts=self.parts,
         )
         self._offsets = np.cumsum(self.sizes) - self.sizes
         self.courses = self._read_courses(difficulty, pacing, hardest_first, horizon)
         self._laid: tuple[int, Indices] = (-1, np.empty(0, np.int64))
         if self.walk.finite and self.lag is None:
             self.steps = self.walk.find_end(self.steps)
+
+    def _read_parts(self, per: Any, exact: bool) -> int:
+        parts = 1 if per == "step" else count(per, "per")
+        if self.global_batch % parts:
+            raise PlanError(
+                f"a step of {self.global_batch} examples has no {parts} equal parts",
+                place="per",
+                value=per,
+                remedy=nearest_multiples(self.global_batch, parts),
+            )
+        if parts > 1 and not exact:
+            raise PlanError(
+                "independent draws have no quotas",
+                place="per",
+                value=per,
+                remedy="Give exact=True, or leave per away",
+            )
+        return parts
+
+    def check_parts(self, parts: int) -> None:
+        if self.parts > 1 and self.parts % parts:
+            raise PlanError(
+                f"quotas are of {self.parts} parts of a step, which are not whole micro-batches "
+                f"if there are {parts}",
+                place="per",
+                value=self.parts,
+                remedy=f"Give per={parts} (ranks * accumulation), or per='step'",
+            )
 
     def _read_courses(
         self,
@@ -195,9 +231,15 @@ class Mixture(Source):
         """(global_batch,) data set of each place of a step, by its number."""
         if not self.exact:
             return self.walk.labels(step)
-        in_turn = np.repeat(np.arange(len(self.names)), self.counts(step))
-        places = Order(self.global_batch, self.seed, stream=_SLOTS)
-        return in_turn[places.stretch(step, 0, self.global_batch)]
+        size = self.global_batch // self.parts
+        places, first = Order(size, self.seed, stream=_SLOTS), step * self.parts
+        counts = self.counts(step)[None] if self.parts == 1 else self.walk.part_counts(step)
+        numbers = np.arange(len(self.names))
+        parts = [
+            np.repeat(numbers, row)[places.stretch(first + part, 0, size)]
+            for part, row in enumerate(counts)
+        ]
+        return np.concatenate(parts)
 
     def examples(self, step: int, first: int, last: int) -> Indices:
         if self._laid[0] != step:
@@ -239,13 +281,7 @@ class Mixture(Source):
             )
 
     def settings(self) -> dict[str, Any]:
-        courses = {
-            "courses": [
-                [self.names[k], course.ranking.digest, course.settings()["pacing"]]
-                for k, course in self.courses.items()
-            ]
-        }
-        return (courses if self.courses else {}) | {
+        settings: dict[str, Any] = {
             "source": "mixture",
             "sizes": [list(self.names), self.sizes.tolist()],
             "weights": self.shares.told(),
@@ -253,6 +289,14 @@ class Mixture(Source):
             "exhausted": [self.walk.exhausted, self.walk.max_epochs],
             "units_per_step": self.units_per_step,
         }
+        if self.parts > 1:
+            settings["per"] = self.parts
+        if self.courses:
+            settings["courses"] = [
+                [self.names[k], course.ranking.digest, course.settings()["pacing"]]
+                for k, course in self.courses.items()
+            ]
+        return settings
 
 
 def temperature_weights(sizes: Mapping[str, float], temperature: float) -> dict[str, float]:

@@ -47,6 +47,7 @@ class Walk:
         exact: Whether steps have exact quotas.
         exhausted: What to do when a data set ends, for all or by name.
         max_epochs: Drop a data set that was read so often, for all or by name.
+        parts: Each of so many equal parts of a step has quotas of its own.
     """
 
     def __init__(
@@ -59,7 +60,9 @@ class Walk:
         exact: bool,
         exhausted: Policy | Mapping[str, Policy],
         max_epochs: int | Mapping[str, int] | None,
+        parts: int = 1,
     ) -> None:
+        self.parts = parts
         self.shares, self.sizes, self.names = shares, sizes, shares.names
         self.global_batch, self.seed, self.exact = size, seed, exact
         self.exhausted = by_name(self.names, exhausted, "exhausted", "repeat")
@@ -126,6 +129,14 @@ class Walk:
         drawn = self._labels_drawn(step, weights, self._caps - before)
         assert drawn is not None  # noqa: S101 - else the run had ended
         return drawn
+
+    def part_counts(self, step: int) -> Counts:
+        """(parts, k) quotas of the parts of a step."""
+        before = self.cursors(step)
+        weights = np.where(self._dropped(before), 0.0, self.shares_at(step))
+        counts = self._parts(step, weights, self._caps - before)
+        assert counts is not None  # noqa: S101 - else the run had ended
+        return counts
 
     def step_of(self, k: int, cursor: int) -> int:
         """The step that shows the example of a data set at a position."""
@@ -227,7 +238,11 @@ class Walk:
     def _planned(self, steps: Indices, weights: Floats) -> Counts:
         """(t, k) counts if nothing runs out."""
         if self.exact:
-            return quota_counts(self.global_batch, weights, turns(self.seed, steps))
+            parts = np.add.outer(steps * self.parts, np.arange(self.parts)).ravel()
+            size, each = self.global_batch // self.parts, np.repeat(weights, self.parts, axis=0)
+            planned = quota_counts(size, each, turns(self.seed, parts))
+            summed: Counts = planned.reshape(len(steps), self.parts, -1).sum(axis=1)
+            return summed
         counts = np.empty(weights.shape, np.int64)
         some = max(_BLOCK // self.global_batch, 1)
         for i in range(0, len(steps), some):
@@ -258,10 +273,22 @@ class Walk:
                 remedy="Train for fewer steps, give it less weight, or repeat it",
             )
         if self.exact:
-            offset = float(turns(self.seed, np.array([step]))[0])
-            return capped_counts(self.global_batch, weights, offset, left)
+            counts = self._parts(step, weights, left)
+            return None if counts is None else counts.sum(axis=0)
         labels = self._labels_drawn(step, weights, left)
         return None if labels is None else np.bincount(labels, minlength=len(self.names))
+
+    def _parts(self, step: int, weights: Floats, left: Floats) -> Counts | None:
+        """(parts, k) quotas of the parts of a step, one after the other; data may run out."""
+        offsets = turns(self.seed, step * self.parts + np.arange(self.parts))
+        counts = np.zeros((self.parts, left.size), np.int64)
+        for part, offset in enumerate(offsets.tolist()):
+            after = left - counts.sum(axis=0)
+            found = capped_counts(self.global_batch // self.parts, weights, offset, after)
+            if found is None:
+                return None
+            counts[part] = found
+        return counts
 
     def _labels_drawn(self, step: int, weights: Floats, left: Floats) -> Counts | None:
         """(global_batch,) independent draws; places that find nothing left draw among the rest."""
