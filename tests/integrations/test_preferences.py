@@ -100,6 +100,17 @@ def test_a_reference_that_stays_is_the_first_model(monkeypatch, tmp_path):
     assert not same(kept, merged)
 
 
+def test_updates_do_not_vanish_when_they_are_merged(monkeypatch, tmp_path):
+    half = example.model().bfloat16()
+    monkeypatch.setattr(example, "model", lambda: half)
+    assert example.train(tmp_path, [Watch(end_at=4)]) is None
+    merged = type(half).from_pretrained(tmp_path / "r8" / "model")
+    update = merged.model.layers[0].mlp.up_proj.weight - half.model.layers[0].mlp.up_proj.weight
+    assert update.dtype == torch.float32
+    assert (update.abs() < 2**-9 * merged.model.layers[0].mlp.up_proj.weight.abs()).any()
+    assert (update != 0).all()
+
+
 def test_other_epochs_than_the_schedules_are_refused(tmp_path):
     schedule = tp.data.ProgressivePreferenceSchedule({2: 8}, (2,), batch_size=8, epochs=2)
     arguments = transformers.TrainingArguments(str(tmp_path), num_train_epochs=1, use_cpu=True)
