@@ -253,6 +253,113 @@ def test_trl_trainers_follow_a_curriculum_and_resume(tmp_path, kind):
     assert seen[:4] + again[len(again) - 8 :] == numbers
 
 
+PROMPTS = [f"w{i // 24} w{i % 24}" for i in range(40)]
+
+
+def rollout_trainer(kind, folder, asked, order, steps=6, stop=None, hear=None, **options):
+    """Writes down which prompts it generates for."""
+    trl = pytest.importorskip("trl")
+    example = pytest.importorskip("with_trl")
+
+    def reward(prompts, completion_ids, trainer_state, **kwargs):
+        asked.append([PROMPTS.index(prompt) for prompt in prompts])
+        if hear is not None:
+            hear(asked[-1], [(prompt % 5) / 4 for prompt in asked[-1]], trainer_state)
+        return [float(len(ids)) for ids in completion_ids]
+
+    sizes = {"num_generations": 2, "max_completion_length": 2, "beta": 0.0}
+    trainer = getattr(trl, f"{kind}Trainer")(
+        example.model(),
+        reward,
+        getattr(trl, f"{kind}Config")(str(folder), **sizes | example.settings(steps, **options)),
+        train_dataset=datasets.Dataset.from_dict({"prompt": PROMPTS}),
+        processing_class=example.tokenizer(),
+    )
+    if stop is not None:
+        trainer.add_callback(Stopping(stop))
+    tp.trl.order_data(trainer, order)
+    return trainer
+
+
+def prompts_of(order, generations):
+    return [
+        [prompt for prompt in order.examples(g, 0, order.global_batch).tolist() for _ in range(2)]
+        for g in generations
+    ]
+
+
+def rising(steps, size):
+    hard = [(7 * i) % 40 for i in range(40)]
+    return tp.data.Curriculum(hard, tp.data.pacing("linear", 0.2, "50%"), size, steps=steps)
+
+
+@pytest.mark.parametrize("kind", ["GRPO", "RLOO"])
+@pytest.mark.parametrize(
+    ("accumulate", "reuse", "iterations", "stop"), [(2, 2, 1, 3), (1, 2, 1, 3), (2, 1, 2, 2)]
+)
+def test_rollouts_follow_a_curriculum_and_resume(
+    tmp_path, kind, accumulate, reuse, iterations, stop
+):
+    options = {
+        "gradient_accumulation_steps": accumulate,
+        "steps_per_generation": reuse,
+        "num_iterations": iterations,
+    }
+    generations = 6 * accumulate // (reuse * iterations)
+    order = rising(generations, 4 * reuse // 2)
+    asked, again = [], []
+    rollout_trainer(kind, tmp_path, asked, order, stop=stop, **options).train()
+    rollout_trainer(kind, tmp_path, again, order, **options).train(
+        resume_from_checkpoint=str(tmp_path / f"checkpoint-{stop}")
+    )
+    begun, inside = divmod(stop * accumulate, reuse * iterations)
+    assert asked == prompts_of(order, range(begun + (inside > 0)))
+    # Inside a block, completions are made again from the block's prompts.
+    assert again == prompts_of(order, range(begun, generations))
+
+
+def test_rollouts_have_epochs_with_a_short_last_step(tmp_path):
+    options = {"steps_per_generation": 1, "gradient_accumulation_steps": 4, "save_steps": 1}
+    sizes = {"num_train_epochs": 2, "per_device_train_batch_size": 16}
+    order = tp.data.Shuffle(40, 8, seed=3, epochs=2)
+    asked, again = [], []
+    rollout_trainer("GRPO", tmp_path, asked, order, -1, stop=3, **options, **sizes).train()
+    trainer = rollout_trainer("GRPO", tmp_path, again, order, -1, **options, **sizes)
+    trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    # Five generations in an epoch: a step of four, and one of one.
+    assert trainer.state.global_step == 4
+    assert asked + again == prompts_of(order, range(10))
+
+
+def test_mistakes_with_rollouts_are_named(tmp_path):
+    with pytest.raises(tp.PlanError, match="Give global_batch=2"):
+        rollout_trainer("GRPO", tmp_path, [], rising(6, 4))
+    with pytest.raises(tp.PlanError, match="max_steps=3"):
+        rollout_trainer("GRPO", tmp_path, [], rising(3, 2))
+    with pytest.raises(tp.PlanError, match="tail='drop'"):
+        rollout_trainer(
+            "GRPO",
+            tmp_path,
+            [],
+            tp.data.Shuffle(40, 3, epochs=3, tail="short"),
+            per_device_train_batch_size=6,
+        )
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_the_layout_is_that_of_trl(ranks):
+    utils = pytest.importorskip("trl.trainer.utils")
+    from trainplan.data.repeated import Repeated
+
+    order = rising(5, 6)
+    told = [i for step in range(5) for i in order.examples(step, 0, 6).tolist()]
+    theirs = utils.RepeatSampler(
+        told, mini_repeat_count=4, batch_size=6, repeat_count=3, shuffle=False
+    )
+    ours = tp.data.BatchSampler(Repeated(order, copies=4, uses=3), ranks=ranks, rank="all")
+    assert [i for batch in ours for i in batch] == [told[place] for place in theirs]
+
+
 class Sees:
     """A module of Lightning that writes down the examples it is shown."""
 
@@ -329,6 +436,40 @@ class Ability:
 
     def load_state_dict(self, state):
         self.level = state["level"]
+
+
+def rewarded(folder, asked, stop=None):
+    """Each generation's rewards are heard, and open more prompts."""
+    order = tp.data.Curriculum(
+        range(40), tp.data.Feedback(Ability(), 1, keys=40), 2, steps=8, within="draw"
+    )
+
+    def hear(indices, rewards, state):
+        order.pacing.observe(state.global_step, reward=(indices, rewards))
+
+    rows = {"gradient_accumulation_steps": 2, "steps_per_generation": 2, "save_steps": 1}
+    rows["per_device_train_batch_size"] = 2
+    return rollout_trainer("GRPO", folder, asked, order, 8, stop, hear, **rows)
+
+
+def test_prompts_follow_the_rewards_and_resume(tmp_path):
+    whole, seen, again = [], [], []
+    rewarded(tmp_path / "whole", whole).train()
+    rewarded(tmp_path / "part", seen, 5).train()
+    rewarded(tmp_path / "part", again).train(
+        resume_from_checkpoint=str(tmp_path / "part" / "checkpoint-5")
+    )
+    assert seen + again == whole
+    assert max(whole[0]) < 12 < max(prompt for batch in whole for prompt in batch)
+    with pytest.raises(tp.PlanError, match="whole generations"):
+        rollout_trainer(
+            "GRPO",
+            tmp_path,
+            [],
+            tp.data.Curriculum(range(40), tp.data.Feedback(Ability(), 1, keys=40), 4, steps=8),
+            gradient_accumulation_steps=1,
+            steps_per_generation=2,
+        )
 
 
 class Reports(transformers.TrainerCallback):

@@ -126,6 +126,7 @@ if TYPE_CHECKING:
     )
     from trainplan.data.quality import QualityOrder, phase_order, quality_order, rate_share
     from trainplan.data.rehearsal import Rehearsal
+    from trainplan.data.repeated import Repeated
     from trainplan.data.replay import (
         ReplayBatch,
         ReplayBudget,
@@ -213,6 +214,7 @@ _HOME = {
     "BalancedReservoir": "reservoir",
     "Rehearsal": "rehearsal",
     "Reservoir": "reservoir",
+    "Repeated": "repeated",
     "Replacement": "sources",
     "from_plan": "planned",
     "FrameCountCurriculum": "frames",
@@ -375,6 +377,7 @@ __all__ = [
     "Ranking",
     "RaschFit",
     "Rehearsal",
+    "Repeated",
     "Replacement",
     "ReplayBatch",
     "ReplayBudget",
