@@ -16,7 +16,16 @@ import numpy as np
 import pytest
 
 from trainplan import schedules as s
-from trainplan.data import BatchSampler, Curriculum, Mixture, Shuffle, VariedBatches, pacing
+from trainplan.data import (
+    BatchSampler,
+    Curriculum,
+    Mixture,
+    Replay,
+    Shuffle,
+    Stage,
+    VariedBatches,
+    pacing,
+)
 
 torch = pytest.importorskip("torch")
 loaders = pytest.importorskip("torchdata.stateful_dataloader")
@@ -25,10 +34,11 @@ from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
 SIZE = 24
 """Examples of a step: they can be shared out among 1 to 4 ranks, once or twice."""
-PER_SOURCE = 16
+PER_SOURCE = 14
 HARD = np.random.default_rng(5).integers(0, 40, 150)
 DOMAINS = {"web": 150, "math": 40, "code": 70}
 RISING = {"web": s.linear(1.0, 0.5, duration=9), "math": 0.3, "code": s.linear(0.1, 0.4)}
+TASKS = [Stage(5, {name: 3, "replay": 1}) for name in DOMAINS]
 CROPS = [8, 8, 12, 16, 16, 8, 20, 24, 24, 8, 12, 16, 16, 20]
 
 
@@ -56,6 +66,8 @@ SOURCES = {
     "mixture of curricula": lambda: mixture(
         difficulty={"web": HARD}, pacing=pacing("linear", 0.3, full_at=8)
     ),
+    "quotas of micro-batches": lambda: mixture("drop", per=24),
+    "replay": lambda: Mixture(DOMAINS, TASKS, SIZE, 4, steps=14, replay=Replay("past")),
     "varied batches": lambda: VariedBatches(curriculum(), [24, 24, 48, 72, 24, 48, 24]),
     "varied batches and shapes": lambda: VariedBatches(
         mixture(steps=20), [24, 48, 24, 72, 48, 24, 24], shape=[8, 8, 16, 16, 24, 24, 24]

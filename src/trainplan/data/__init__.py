@@ -93,6 +93,7 @@ if TYPE_CHECKING:
         mixture_tokens,
         normalised,
     )
+    from trainplan.data.mixture_replay import Replay
     from trainplan.data.motion import Motion, MotionCurriculum, motion_magnitude
     from trainplan.data.multigrid import GridPhase, MultigridSchedule, Normalisation
     from trainplan.data.multigrid_batches import MultigridBatches
@@ -213,6 +214,7 @@ _HOME = {
     "AgeSchedule": "age_schedule",
     "BalancedReservoir": "reservoir",
     "Rehearsal": "rehearsal",
+    "Replay": "mixture_replay",
     "Reservoir": "reservoir",
     "Repeated": "repeated",
     "Replacement": "sources",
@@ -379,6 +381,7 @@ __all__ = [
     "Rehearsal",
     "Repeated",
     "Replacement",
+    "Replay",
     "ReplayBatch",
     "ReplayBudget",
     "ReplayMixer",

@@ -16,6 +16,7 @@ from trainplan.data.batches import Indices
 from trainplan.data.curriculum import Curriculum
 from trainplan.data.feedback import Feedback
 from trainplan.data.hashing import stream_of
+from trainplan.data.mixture_replay import REPLAY, Buffer, Replay
 from trainplan.data.mixture_walk import Policy, Walk
 from trainplan.data.order import Order
 from trainplan.data.quotas import Counts
@@ -59,6 +60,8 @@ class Mixture(Source):
             (see `Curriculum`); they are repeated for ever.
         pacing: Open share of those over time.
         hardest_first: Turn their rankings round.
+        replay: Which examples come back, in a share that is the weight of ``replay``. As long as
+            there are none, the others have its share.
         units_per_step: The schedules' units per step, if they do not count steps.
 
     >>> from trainplan.schedules import linear
@@ -86,6 +89,7 @@ class Mixture(Source):
         difficulty: Mapping[str, Any] | None = None,
         pacing: Schedule | float | None = None,
         hardest_first: bool = False,
+        replay: Replay | None = None,
         units_per_step: float = 1.0,
     ) -> None:
         if not sizes:
@@ -104,6 +108,9 @@ class Mixture(Source):
             for name, size in zip(self.names, self.sizes, strict=True)
         ]
         self.seed = self.orders[0].seed
+        self.past = None if replay is None else Buffer(replay, self.orders, self.seed)
+        if self.past is not None:
+            self._add_replay(difficulty)
         self.global_batch = count(global_batch, "global_batch")
         self.parts = self._read_parts(per, exact)
         self.steps = None if steps is None else count(steps, "steps")
@@ -120,12 +127,26 @@ class Mixture(Source):
             exhausted=exhausted,
             max_epochs=max_epochs,
             parts=self.parts,
+            past=self.past,
         )
         self._offsets = np.cumsum(self.sizes) - self.sizes
         self.courses = self._read_courses(difficulty, pacing, hardest_first, horizon)
         self._laid: tuple[int, Indices] = (-1, np.empty(0, np.int64))
         if self.walk.finite and self.lag is None:
             self.steps = self.walk.find_end(self.steps)
+
+    def _add_replay(self, difficulty: Any) -> None:
+        """A last data set that has no examples of its own."""
+        if REPLAY in self.names:
+            raise PlanError("replay has this name", place=f"sizes.{REPLAY}", value=REPLAY)
+        if difficulty:
+            raise PlanError(
+                "what was shown of data sets that open from easy to hard cannot be replayed",
+                place="difficulty",
+                value=sorted(difficulty),
+            )
+        self.names = (*self.names, REPLAY)
+        self.sizes = np.append(self.sizes, 0)
 
     def _read_parts(self, per: Any, exact: bool) -> int:
         parts = 1 if per == "step" else count(per, "per")
@@ -217,8 +238,9 @@ class Mixture(Source):
 
     def epochs(self, steps: int) -> dict[str, float]:
         """How often each data set has been read after so many steps, known before the run."""
-        times = (self.cursors(steps) / self.sizes).round(6).tolist()
-        return dict(zip(self.names, times, strict=True))
+        own = len(self.orders)
+        times = (self.cursors(steps)[:own] / self.sizes[:own]).round(6).tolist()
+        return dict(zip(self.names, times, strict=False))
 
     def exists(self, step: int) -> bool:
         if not super().exists(step):
@@ -253,6 +275,10 @@ class Mixture(Source):
             places = np.flatnonzero(labels == k)
             read = self.courses[k].take if k in self.courses else order.block
             indices[places] = self._offsets[k] + read(int(cursors[k]), places.size)
+        again = np.flatnonzero(labels == len(self.orders))
+        if self.past is not None and again.size:
+            weights, drawn = self.walk.weights_at(step)[:-1], int(cursors[-1])
+            indices[again] = self.past.draw(step, again.size, drawn, cursors[:-1], weights)
         return indices
 
     # State
@@ -289,6 +315,8 @@ class Mixture(Source):
             "exhausted": [self.walk.exhausted, self.walk.max_epochs],
             "units_per_step": self.units_per_step,
         }
+        if self.past is not None:
+            settings["replay"] = self.past.replay.plain()
         if self.parts > 1:
             settings["per"] = self.parts
         if self.courses:

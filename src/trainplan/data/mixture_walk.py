@@ -13,6 +13,7 @@ import numpy as np
 
 from trainplan.data.batches import Indices
 from trainplan.data.hashing import hashed, key
+from trainplan.data.mixture_replay import REPLAY, Buffer
 from trainplan.data.quotas import (
     CHOICE,
     Counts,
@@ -48,6 +49,7 @@ class Walk:
         exhausted: What to do when a data set ends, for all or by name.
         max_epochs: Drop a data set that was read so often, for all or by name.
         parts: Each of so many equal parts of a step has quotas of its own.
+        past: What is replayed, if the last data set is replay.
     """
 
     def __init__(
@@ -61,8 +63,9 @@ class Walk:
         exhausted: Policy | Mapping[str, Policy],
         max_epochs: int | Mapping[str, int] | None,
         parts: int = 1,
+        past: Buffer | None = None,
     ) -> None:
-        self.parts = parts
+        self.parts, self.past = parts, past
         self.shares, self.sizes, self.names = shares, sizes, shares.names
         self.global_batch, self.seed, self.exact = size, seed, exact
         self.exhausted = by_name(self.names, exhausted, "exhausted", "repeat")
@@ -75,6 +78,9 @@ class Walk:
                     remedy=nearest(str(policy), POLICIES),
                 )
         self.max_epochs = by_name(self.names, max_epochs, "max_epochs", None)
+        if past is not None:
+            # The past has no end.
+            self.exhausted[REPLAY], self.max_epochs[REPLAY] = "repeat", None
         self._caps = self._limits()
         self._droppable = np.isfinite(self._caps) & np.array(
             [
@@ -122,10 +128,15 @@ class Walk:
         shares: Floats = table[0 if listens else inside]
         return shares
 
+    def weights_at(self, step: int) -> Floats:
+        """(k,) shares of a step without what is used up, or has nothing to replay yet."""
+        weights: Floats = self._open(self.cursors(step), self.shares_at(step)[None])[0]
+        return weights
+
     def labels(self, step: int) -> Counts:
         """(global_batch,) independent draws of a data set for each place of a step."""
         before = self.cursors(step)
-        weights = np.where(self._dropped(before), 0.0, self.shares_at(step))
+        weights = self.weights_at(step)
         drawn = self._labels_drawn(step, weights, self._caps - before)
         assert drawn is not None  # noqa: S101 - else the run had ended
         return drawn
@@ -133,7 +144,7 @@ class Walk:
     def part_counts(self, step: int) -> Counts:
         """(parts, k) quotas of the parts of a step."""
         before = self.cursors(step)
-        weights = np.where(self._dropped(before), 0.0, self.shares_at(step))
+        weights = self.weights_at(step)
         counts = self._parts(step, weights, self._caps - before)
         assert counts is not None  # noqa: S101 - else the run had ended
         return counts
@@ -215,18 +226,37 @@ class Walk:
 
     def _undisturbed(self, steps: Indices, before: Counts, shares: Floats) -> Counts:
         """(t, k) cursors after each step, up to the first step that uses a data set up."""
-        weights = np.where(self._dropped(before), 0.0, shares)
+        weights = self._open(before, shares)
         some = weights.any(axis=1)
         number = len(steps) if some.all() else int(np.argmin(some))
         sums = before + np.cumsum(self._planned(steps[:number], weights[:number]), axis=0)
         used_up = (sums > self._caps) | (self._droppable & (sums >= self._caps))
         disturbed = (used_up & ~self._dropped(before)).any(axis=1)
+        if self.past is not None and number:
+            # A step sees the past of the one before: what began or ceased to be there by then.
+            others = np.where(self._dropped(before), 0.0, shares[:number])[:, :-1]
+            earlier = np.concatenate([before[None], sums[:-1]])[:, :-1]
+            filled = self.past.filled(earlier, others)
+            disturbed |= filled != filled[0]
         after: Counts = sums[: int(np.argmax(disturbed))] if disturbed.any() else sums
         return after
 
     def _dropped(self, cursors: Counts) -> Any:
         """(k,) which data sets are used up and go without."""
-        return self._droppable & (cursors >= self._caps)
+        dropped = self._droppable & (cursors >= self._caps)
+        if self.past is not None:
+            # Replay alone would never end.
+            dropped[-1] = dropped[:-1].all()
+        return dropped
+
+    def _open(self, cursors: Counts, shares: Floats) -> Floats:
+        """(t, k) shares (t, k) of what is not used up at the positions of the first step."""
+        weights: Floats = np.where(self._dropped(cursors), 0.0, shares)
+        if self.past is None or not len(weights):
+            return weights
+        if not self.past.filled(cursors[None, :-1], weights[:1, :-1])[0]:
+            weights[:, -1] = 0.0
+        return weights
 
     def _look_for_cover(self, first: int, cursors: Counts) -> None:
         if self.end is not None or not self._cover.any():
@@ -241,7 +271,7 @@ class Walk:
             parts = np.add.outer(steps * self.parts, np.arange(self.parts)).ravel()
             size, each = self.global_batch // self.parts, np.repeat(weights, self.parts, axis=0)
             planned = quota_counts(size, each, turns(self.seed, parts))
-            summed: Counts = planned.reshape(len(steps), self.parts, -1).sum(axis=1)
+            summed: Counts = planned.reshape(len(steps), self.parts, weights.shape[1]).sum(axis=1)
             return summed
         counts = np.empty(weights.shape, np.int64)
         some = max(_BLOCK // self.global_batch, 1)
@@ -259,8 +289,14 @@ class Walk:
     def _step(self, step: int, cursors: Counts, shares: Floats) -> Counts | None:
         """(k,) counts of one step, in which data may run out; None if the run ends before it."""
         left = self._caps - cursors
-        weights = np.where(self._dropped(cursors), 0.0, shares)
+        weights = self._open(cursors, shares[None])[0]
         if not weights.any():
+            if not self._dropped(cursors).all() and self.past is not None and shares[-1]:
+                raise PlanError(
+                    f"there is nothing to replay at step {step}, and no data set has a weight",
+                    place=f"weights.{REPLAY}",
+                    value=float(shares[-1]),
+                )
             return None
         wanted = self._planned(np.array([step]), weights[None])[0]
         for k in np.flatnonzero((wanted > left) & ~self._droppable):
