@@ -35,15 +35,6 @@ plan = example.plan
 RATES = [plan.at(t)["lr"] for t in range(STEPS)]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Sums over two threads are not the same every time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(autouse=True)
 def alone():
     """Forget the accelerators of other tests, which share their state."""

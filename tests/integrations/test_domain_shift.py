@@ -1,7 +1,5 @@
 """A run between two domains goes on with its teacher, its head's rate and its weight."""
 
-import warnings
-
 import numpy as np
 import pytest
 
@@ -10,16 +8,6 @@ lightning = pytest.importorskip("lightning")
 pytest.importorskip("torchdata")
 
 import with_domain_shift as example  # noqa: E402
-
-
-@pytest.fixture(autouse=True)
-def quiet():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-    torch.set_num_threads(threads)
 
 
 def test_a_resumed_lightning_run_is_the_uninterrupted_one(tmp_path):

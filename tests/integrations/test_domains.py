@@ -1,7 +1,6 @@
 """Transformers' Trainer reads open domains alone, and resumes to the bit with its pseudo-labels."""
 
 import os
-import warnings
 
 import numpy as np
 import pytest
@@ -12,16 +11,6 @@ pytest.importorskip("transformers")
 pytest.importorskip("datasets")
 
 import with_domains as example  # noqa: E402
-
-
-@pytest.fixture(autouse=True)
-def quiet():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-    torch.set_num_threads(threads)
 
 
 def test_named_data_sets_open_from_near_to_far_and_a_run_resumes_exactly(tmp_path, monkeypatch):

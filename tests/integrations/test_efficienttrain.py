@@ -1,7 +1,5 @@
 """Crops and strengths are those of the step, with persistent workers and after an interruption."""
 
-import warnings
-
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -12,16 +10,6 @@ import with_bandwidth as example  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
 import trainplan as tp  # noqa: E402
-
-
-@pytest.fixture(autouse=True)
-def quiet():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-    torch.set_num_threads(threads)
 
 
 class Indices:

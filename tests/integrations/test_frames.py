@@ -1,7 +1,6 @@
 """Transformers' Trainer grows the table of a TimeSformer between stages, and goes on exactly."""
 
 import os
-import warnings
 
 import pytest
 
@@ -13,16 +12,6 @@ import with_frames as example  # noqa: E402
 from transformers import TimesformerModel, VivitConfig, VivitModel  # noqa: E402
 
 from trainplan.data import resize_frames  # noqa: E402
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quiet():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

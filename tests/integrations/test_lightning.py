@@ -4,7 +4,6 @@ import csv
 import os
 import subprocess
 import sys
-import warnings
 
 import pytest
 
@@ -20,16 +19,6 @@ import trainplan as tp  # noqa: E402
 
 STEPS = 12
 plan = example.plan
-
-
-@pytest.fixture(autouse=True)
-def quiet():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

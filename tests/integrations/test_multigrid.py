@@ -1,7 +1,5 @@
 """Lightning trains under multigrid, also with workers, and a resumed run changes nothing."""
 
-import warnings
-
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -9,16 +7,6 @@ pytest.importorskip("lightning")
 pytest.importorskip("torchdata")
 
 import with_multigrid as example  # noqa: E402
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quiet():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -91,6 +91,7 @@ class NormProjector:
         self._set(self.norms_now())
         self._optimizer: Any = None
         self._handles: dict[str, Any] = {}
+        self._stepping = False
 
     def norms_now(self) -> dict[str, float]:
         """The present norms by name."""
@@ -193,9 +194,14 @@ class NormProjector:
         # plan's values are there, and have to be taken now.
         self._handles["before"].remove()
         self._handles["before"] = self._optimizer.register_step_pre_hook(self._before_step)
-        self._before_step(self._optimizer)
+        if self._stepping:
+            self._take_rates(self._optimizer)
 
     def _before_step(self, optimizer: Any, *_: Any) -> None:
+        self._stepping = True
+        self._take_rates(optimizer)
+
+    def _take_rates(self, optimizer: Any) -> None:
         for group in optimizer.param_groups:
             if group.get("projected") and KNOB in group:
                 if isinstance(group["lr"], Tensor):
@@ -204,6 +210,7 @@ class NormProjector:
                     group["lr"] = float(group[KNOB])
 
     def _after_step(self, optimizer: Any, *_: Any) -> None:
+        self._stepping = False
         found = getattr(optimizer, "found_inf", None)
         if found is None or not found.item():  # a fused step that overflowed is none
             self.step()
