@@ -11,14 +11,6 @@ from trainplan.data import TwoPassSampling  # noqa: E402
 from trainplan.models import amount_loss  # noqa: E402
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def same(a, b):
     pairs = zip(a.model.parameters(), b.model.parameters(), strict=True)
     return all(torch.equal(p, q) for p, q in pairs)
