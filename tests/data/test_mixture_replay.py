@@ -15,10 +15,12 @@ from trainplan.data.quotas import quota_counts, turns
 TASKS = {"a": 90, "b": 60, "c": 200}
 SIZE = 12
 SHARE = 0.25
+CLASSES = np.arange(350) % 7 // 2
 KINDS = {
     "past": Replay(),
     "reservoir": Replay("reservoir", capacity=30),
     "reservoirs": Replay("reservoir", capacity=10, per_task=True),
+    "classes": Replay("reservoir", capacity=4, classes=CLASSES),
     "recency": Replay("recency", ages=AgeSchedule("power", b=0.5)),
 }
 EDGES = np.cumsum(list(TASKS.values()))
@@ -69,22 +71,23 @@ def test_what_comes_back_was_shown_in_its_share(kind, exact):
     assert sum(old[begun:]) == pytest.approx(SHARE * SIZE * (30 - begun), rel=0.3)
 
 
-@pytest.mark.parametrize("per_task", [False, True])
-def test_a_reservoir_holds_the_least_hashes_of_what_was_shown(per_task):
-    kind = "reservoirs" if per_task else "reservoir"
+@pytest.mark.parametrize("kind", ["reservoir", "reservoirs", "classes"])
+def test_a_reservoir_holds_the_least_hashes_of_what_was_shown(kind):
     mixture, drawn = learning(kind), set()
     for step, seen, _, again in walked(mixture):
         if not seen:
             continue
         examples = np.array(sorted(seen))
         hashes = hashed(examples.astype(np.uint64), key(3, 4))
-        pools = [task_of(examples) == k for k in range(3)] if per_task else [hashes >= 0]
-        capacity = 10 if per_task else 30
+        groups = {"reservoirs": task_of(examples), "classes": CLASSES[examples]}
+        group = groups.get(kind, np.zeros(len(examples)))
+        pools = [group == k for k in np.unique(group)]
+        capacity = KINDS[kind].capacity
         held = np.concatenate([examples[p][np.argsort(hashes[p])[:capacity]] for p in pools])
         assert set(again.tolist()) <= set(held.tolist())
         assert set(mixture.past.held(mixture.cursors(step)[:3]).tolist()) == set(held.tolist())
         drawn |= set(again.tolist())
-    assert len(drawn) > 30
+    assert len(drawn) > 20
 
 
 def test_all_of_the_past_is_as_likely():
@@ -210,6 +213,12 @@ def test_the_state_is_a_few_numbers_and_knows_the_kind():
         (lambda: Replay("reservior"), "Did you mean 'reservoir'"),
         (lambda: Replay("reservoir"), "capacity"),
         (lambda: Replay("past", capacity=3), "only a reservoir"),
+        (lambda: Replay("reservoir", capacity=3, classes=[0.5]), "whole number per example"),
+        (lambda: Replay("reservoir", capacity=3, per_task=True, classes=[0]), "each class"),
+        (
+            lambda: Mixture(TASKS, {"a": 1}, 4, replay=Replay("reservoir", 3, classes=[0])),
+            "1 classes for 350",
+        ),
         (lambda: Replay("past", ages=AgeSchedule("power")), "draws ages"),
         (lambda: Mixture({"replay": 9}, {"replay": 1}, 4, replay=Replay()), "has this name"),
         (lambda: Mixture(TASKS, {"replay": 1}, 4, replay=Replay()).counts(0), "nothing to replay"),

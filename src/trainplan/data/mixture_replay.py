@@ -6,7 +6,7 @@ stored but the positions, and a run goes on from them on any number of ranks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from trainplan.data.age_schedule import AgeSchedule
 from trainplan.data.batches import Indices
-from trainplan.data.hashing import hashed, key, stream_of
+from trainplan.data.hashing import fingerprint, hashed, key, stream_of
 from trainplan.data.order import Order
 from trainplan.data.quotas import Counts, Floats, labels_at
 from trainplan.errors import PlanError, nearest
@@ -40,19 +40,22 @@ class Replay:
             shown. Tasks are the data sets in their order; the newest with a weight has age 0.
         capacity: Examples of a reservoir.
         per_task: Whether each data set has a reservoir of that capacity.
+        classes: (n,) class of each example of the mixture, a whole number: each class has a
+            reservoir of that capacity, so that rare ones are not lost.
         ages: Weight of each age for ``recency``, from 1 on; by default falling as 1 / age.
 
     Raises:
         PlanError: If something does not belong to the kind.
 
     >>> Replay("reservoir", capacity=200).plain()
-    ['reservoir', 200, False, None]
+    ['reservoir', 200, False, None, None]
     """
 
     kind: Literal["past", "reservoir", "recency"] = "past"
     capacity: int | None = None
     per_task: bool = False
     ages: AgeSchedule | None = None
+    classes: npt.ArrayLike | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.kind not in _KINDS:
@@ -60,15 +63,34 @@ class Replay:
             raise PlanError("unknown", place="kind", value=self.kind, remedy=remedy)
         if self.kind == "reservoir":
             count(self.capacity, "capacity")
-        elif self.capacity is not None or self.per_task:
+        elif self.capacity is not None or self.per_task or self.classes is not None:
             raise PlanError("only a reservoir has one", place="capacity", value=self.capacity)
+        if self.classes is not None:
+            self._check_classes(np.asarray(self.classes))
         if self.ages is not None and self.kind != "recency":
             raise PlanError("only kind='recency' draws ages", place="ages", value=self.ages)
+
+    def _check_classes(self, classes: npt.NDArray[Any]) -> None:
+        if self.per_task:
+            raise PlanError(
+                "a reservoir of each task, or of each class",
+                place="per_task",
+                value=True,
+                remedy="Number the classes of each task differently",
+            )
+        if classes.ndim != 1 or classes.dtype.kind not in "iu":
+            raise PlanError(
+                "one whole number per example",
+                place="classes",
+                value=(classes.shape, classes.dtype),
+            )
+        object.__setattr__(self, "classes", classes.astype(np.int64))
 
     def plain(self) -> list[Any]:
         """What it depends on, as plain data."""
         ages = None if self.ages is None else [str(self.ages.kind), self.ages.b]
-        return [self.kind, self.capacity, self.per_task, ages]
+        classes = None if self.classes is None else fingerprint(np.asarray(self.classes))
+        return [self.kind, self.capacity, self.per_task, ages, classes]
 
 
 class Buffer:
@@ -85,14 +107,19 @@ class Buffer:
         self.sizes = np.array([order.n for order in orders], np.int64)
         self.offsets = np.cumsum(self.sizes) - self.sizes
         self.ages = replay.ages or AgeSchedule("power")
+        self.classes = None if replay.classes is None else np.asarray(replay.classes)
+        if self.classes is not None and self.classes.size != self.sizes.sum():
+            raise PlanError(
+                f"{self.classes.size} classes for {self.sizes.sum()} examples",
+                place="replay.classes",
+                value=self.classes.size,
+            )
         self._forget()
 
     def _forget(self) -> None:
         self._looked_at = np.zeros(len(self.orders), np.int64)
-        pools = len(self.orders) if self.replay.per_task else 1
-        self._pools: list[tuple[Words, Indices]] = [
-            (np.empty(0, np.uint64), np.empty(0, np.int64)) for _ in range(pools)
-        ]
+        self._pools: dict[int, tuple[Words, Indices]] = {}
+        """Hashes, rising, and examples of each reservoir."""
 
     def filled(self, cursors: Counts, weights: Floats) -> npt.NDArray[np.bool_]:
         """(t,) whether there is something to replay.
@@ -167,13 +194,19 @@ class Buffer:
         for k, (first, last) in enumerate(zip(self._looked_at, seen, strict=True)):
             for start in range(int(first), int(last), _CHUNK):
                 number = min(_CHUNK, int(last) - start)
-                self._show(k, self.offsets[k] + self.orders[k].stretch(0, start, number))
+                examples = self.offsets[k] + self.orders[k].stretch(0, start, number)
+                if self.classes is None:
+                    self._show(k if self.replay.per_task else 0, examples)
+                    continue
+                classes = self.classes[examples]
+                for one in np.unique(classes).tolist():
+                    self._show(one, examples[classes == one])
         self._looked_at = seen
-        return np.concatenate([examples for _, examples in self._pools])
+        return np.concatenate([self._pools[pool][1] for pool in sorted(self._pools)])
 
-    def _show(self, k: int, examples: Indices) -> None:
-        pool = k if self.replay.per_task else 0
-        hashes, held = self._pools[pool]
+    def _show(self, pool: int, examples: Indices) -> None:
+        nothing = (np.empty(0, np.uint64), np.empty(0, np.int64))
+        hashes, held = self._pools.get(pool, nothing)
         fresh = hashed(examples.astype(np.uint64), key(self.seed, _KEPT))
         capacity = self.replay.capacity
         if hashes.size == capacity:
