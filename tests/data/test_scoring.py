@@ -173,35 +173,47 @@ def test_what_cannot_be_sent_to_a_process_is_named():
         score([1, 2], lambda rows: rows, workers=2, progress=False)
 
 
+def test_an_unknown_engine_is_named():
+    with pytest.raises(PlanError, match="engine: unknown"):
+        score([1], len, engine="rays", progress=False)
+
+
 SCRIPT = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from trainplan.data import score
 
 def slow(rows):
     for row in rows:
-        (Path(sys.argv[1]) / str(row)).touch()
+        Path(os.environ["MARKS"], str(row)).touch()
     time.sleep(0.1)
     return [row * 2.0 for row in rows]
 
 if __name__ == "__main__":
-    score(list(range(200)), slow, batch_size=2, save_every=20, workers=2, cache=sys.argv[2])
+    score(list(range(200)), slow, batch_size=2, save_every=20, workers=2, cache=sys.argv[1],
+          engine=sys.argv[2])
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends an interrupt to a group of processes")
-def test_an_interrupt_loses_no_batch_that_was_begun(tmp_path):
+@pytest.mark.parametrize("engine", ["processes", "ray"])
+def test_an_interrupt_loses_no_batch_that_was_begun(tmp_path, engine):
+    if engine == "ray":
+        pytest.importorskip("ray")
     script, marks, cache = tmp_path / "script.py", tmp_path / "marks", tmp_path / "cache"
     script.write_text(SCRIPT)
     marks.mkdir()
     run = subprocess.Popen(
-        [sys.executable, script, marks, cache], start_new_session=True, stderr=subprocess.DEVNULL
+        [sys.executable, script, cache, engine],
+        env=os.environ | {"MARKS": str(marks)},
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 30
     while len(list(marks.iterdir())) < 12 and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(run.pid, signal.SIGINT)
-    assert run.wait(20) != 0
+    assert run.wait(30) != 0
     begun = {int(mark.name) for mark in marks.iterdir()}
     assert 12 <= len(begun) < 100
     asked = []
@@ -229,3 +241,29 @@ def test_lengths_of_columns_and_tokens(tmp_path):
         (length_scorer("a", tokenizer), [2, 1]),
     ]:
         assert score(rows, scorer, cache=tmp_path, progress=False).tolist() == lengths
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_ray_gives_the_same_bits_and_raises_what_a_worker_raised(tmp_path):
+    data = list(range(103))
+    options = {"batch_size": 4, "save_every": 2, "progress": False}
+    alone = score(data, sums, **options)
+    shared = score(data, sums, workers=2, engine="ray", cache=tmp_path, **options)
+    assert shared.tobytes() == alone.tobytes()
+    with pytest.raises(ZeroDivisionError, match="fifty"):
+        score(data, fails_at_50, workers=2, engine="ray", cache=tmp_path, **options)
+    assert len(list(tmp_path.glob("*.done.json"))) == 1
+    with pytest.raises(PlanError, match="one number per example"):
+        score(data, wrong_at_50, workers=2, engine="ray", **options)
+    with pytest.raises(PlanError, match="worker that scored died"):
+        score(data, dies_at_50, workers=2, engine="ray", **options)
+    with pytest.raises(PlanError, match="Give at most 2"):
+        score(data, sums, workers=3, engine="ray", **options)

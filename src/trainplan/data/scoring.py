@@ -12,8 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trainplan.data.scoring_ray import score_with_ray
 from trainplan.data.scoring_workers import Part, score_batches, score_in_processes
+from trainplan.errors import PlanError, nearest
 from trainplan.schedules.values import count
+
+_ENGINES = {"processes": score_in_processes, "ray": score_with_ray}
 
 
 def score(
@@ -26,6 +30,7 @@ def score(
     progress: bool = True,
     save_every: int = 64,
     workers: int = 1,
+    engine: str = "processes",
 ) -> npt.NDArray[np.float64]:
     """Apply a function to all of a data set, in batches, to get a difficulty per example.
 
@@ -49,19 +54,23 @@ def score(
         workers: Processes to share the work. Each gets a copy of the data set (of a Hugging Face
             one on disk, only where it is) and of the function, which must be defined in a
             module. A script that is run needs ``if __name__ == "__main__":`` around its calls.
+        engine: ``"processes"`` of this machine, or ``"ray"``: workers of the cluster that
+            ``ray.init`` has connected to, else of this machine; data on disk must be there too.
 
     Returns:
         (n,) scores; memory-mapped if they are cached.
 
     Raises:
         PlanError: If the function returns anything but one number per example, or cannot be sent
-            to a process.
+            to a process, or the engine is unknown or too small.
 
     >>> score(["a", "abc"], lambda texts: [len(text) for text in texts], progress=False).tolist()
     [1.0, 3.0]
     """
     n, size = len(dataset), count(batch_size, "batch_size")
     workers, per_save = count(workers, "workers"), count(save_every, "save_every")
+    if engine not in _ENGINES:
+        raise PlanError("unknown", place="engine", value=engine, remedy=nearest(engine, _ENGINES))
     path = None
     if cache is not None:
         path = Path(cache) / f"scores-{_digest(dataset, function, key)}.npy"
@@ -75,7 +84,7 @@ def score(
             scores.keep(start, values)
             advance(len(values))
 
-        if workers == 1:
+        if workers == 1 and engine == "processes":
             for start, stop in _cut(scores.missing(), size * per_save):
                 try:
                     for first, values in score_batches(dataset, function, start, stop, size):
@@ -91,7 +100,7 @@ def score(
             # Several stretches for each, so that all of them are busy to the end.
             fair = -(-n // (size * workers * 4))
             parts = _cut(scores.missing(), size * max(min(per_save, fair), 1))
-            score_in_processes(dataset, function, parts, size, workers, keep_and_save)
+            _ENGINES[engine](dataset, function, parts, size, workers, keep_and_save)
     return scores.finished()
 
 
