@@ -226,6 +226,11 @@ def test_teacher_forcing_falls_and_is_bounded(kind, decay):
     assert share.max() <= 0.9
 
 
+def test_teacher_forcing_may_stay():
+    assert teacher_forcing("linear", 0)(99) == 1.0
+    assert teacher_forcing("exponential", 1, initial=0.5)(99) == 0.5
+
+
 def test_without_an_error_of_the_model_there_is_no_gap():
     true = np.random.default_rng(0).dirichlet(np.ones(4), size=4)
     taught, free = exposure_gap(true, np.log(true), 0, 5)

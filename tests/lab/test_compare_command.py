@@ -127,7 +127,7 @@ def test_stopping_saves_everything_and_says_how_to_continue(whole, tmp_path, how
     assert list((tmp_path / "run").glob("segments/*/*.pt")), "in a segment, or between two"
     before = rows(tmp_path / "run")
 
-    code, _, err = run(tmp_path, "--resume", *ONE, "--out", "run")
+    code, _, err = run(tmp_path, "--resume", *TWO, "--out", "run")
     assert (code, err) == (0, "")
     after = rows(tmp_path / "run")
     assert all(after[key].startswith(content) for key, content in before.items())

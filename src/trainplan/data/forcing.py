@@ -65,16 +65,16 @@ def teacher_forcing(
         falling: Schedule = Phase(start, start * end, shape=Exponential(ratio=end))
         return falling.clip(floor) if floor else falling
     rate = finite(decay, "decay")
-    if rate <= 0 or (kind == "exponential" and rate > 1):
+    if rate < 0 or (rate == 0 and kind != "linear") or (kind == "exponential" and rate > 1):
         remedy = "An exponential needs a factor above 0 and at most 1, the others a number above 0"
         raise PlanError("cannot be meant", place="decay", value=decay, remedy=remedy)
+    if rate == {"linear": 0, "exponential": 1}.get(kind):
+        return Constant(start)
     if kind == "linear":
         return Phase(start, floor, Duration((start - floor) / rate))
     if kind == "inverse_sigmoid":
         falling = InverseSigmoid(start, rate)
     else:
-        if rate == 1:
-            return Constant(start)
         falling = Phase(start, 0.0, shape=Exponential(half_life=math.log(0.5) / math.log(rate)))
     return falling.clip(floor) if floor else falling
 
