@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from trainplan.data.exposure import Exposure, describe, exposures
     from trainplan.data.feedback import Feedback, Tally
     from trainplan.data.forcing import teacher_forcing
+    from trainplan.data.forgetting import Forgetting
     from trainplan.data.frames import FrameCountCurriculum, FrameSampler, take_frames
     from trainplan.data.free_running import continue_prompts, exposure_gap
     from trainplan.data.frequency import LowFrequencyCrop, lanczos_resize, low_frequency_crop
@@ -296,6 +297,7 @@ _HOME = {
     "exposures": "exposure",
     "Feedback": "feedback",
     "Tally": "feedback",
+    "Forgetting": "forgetting",
     "Ranking": "difficulty",
     "column_difficulty": "difficulty",
     "group_difficulty": "difficulty",
@@ -354,6 +356,7 @@ __all__ = [
     "Draws",
     "Exposure",
     "Feedback",
+    "Forgetting",
     "FrameCountCurriculum",
     "FrameSampler",
     "GridPhase",
