@@ -43,7 +43,7 @@ def main(folder, file, stop, resume, workers, accumulation):
         gradient_accumulation_steps=int(accumulation),
         dataloader_num_workers=int(workers),
         num_train_epochs=3,
-        save_steps=1,
+        save_steps=8,
         report_to=[],
         disable_tqdm=True,
         use_cpu=True,
@@ -56,6 +56,7 @@ def main(folder, file, stop, resume, workers, accumulation):
     tp.transformers.order_data(trainer, tp.data.Shuffle(N, 8, seed=1, epochs=3))
     trainer.train(resume_from_checkpoint=resume or None)
     Path(file).write_text(json.dumps(model.seen))
+    torch.distributed.destroy_process_group()  # or the process may abort as it ends
 
 
 if __name__ == "__main__":
