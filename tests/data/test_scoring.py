@@ -160,7 +160,7 @@ def test_an_error_in_a_process_is_raised_here_and_the_rest_is_kept(
     again.__module__, again.__qualname__ = function.__module__, function.__qualname__
     assert score(data, again, **options).tolist() == data
     assert set(range(50, 60)) <= set(asked)
-    assert 0 not in asked
+    assert len(asked) < len(data)  # of the parts before, all but one had ended
 
 
 def test_a_process_that_dies_is_named():
