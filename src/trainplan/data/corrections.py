@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from trainplan.data.forcing import share_of
-from trainplan.data.free_running import Logits, continue_prompts, frozen
+from trainplan.data.free_running import Logits, continue_prompts, device_of, frozen
 from trainplan.data.hashing import checked_seed
-from trainplan.data.self_tokens import IGNORED, _device
+from trainplan.data.self_tokens import IGNORED
 from trainplan.errors import PlanError
 
 Ids = Sequence[int]
@@ -133,7 +133,7 @@ class CorrectionBuilder:
                 ids = torch.tensor([list(prompts[i]) for i in rows])
                 most = 2 * max(lengths[i] for i in rows)
                 rest = continue_prompts(
-                    model, ids.to(_device(model, ids)), max(most, 1), eos=self.eos
+                    model, ids.to(device_of(model, ids)), max(most, 1), eos=self.eos
                 )
                 for i, answer in zip(rows, rest, strict=True):
                     kept = answer[: 2 * lengths[i]]

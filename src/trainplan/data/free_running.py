@@ -126,6 +126,12 @@ def continue_prompts(
     return [row if eos not in row else row[: row.index(eos) + 1] for row in rows]
 
 
+def device_of(model: Any, ids: Tensor) -> torch.device:
+    """Where a model's weights are; for one without, where the ids are."""
+    first = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    return ids.device if first is None else first.device
+
+
 @contextmanager
 def frozen(model: Any) -> Iterator[Any]:
     """A model in evaluation mode without gradients; its parts are as they were at the end."""

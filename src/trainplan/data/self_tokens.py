@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from trainplan.data.forcing import resolved_share, share_of
-from trainplan.data.free_running import Logits, Prefix, frozen, pick, whole_logits
+from trainplan.data.free_running import Logits, Prefix, device_of, frozen, pick, whole_logits
 from trainplan.data.hashing import checked_seed, fingerprint
 from trainplan.errors import PlanError, nearest
 from trainplan.schedules.base import Schedule
@@ -217,7 +217,7 @@ class SelfTokenMixer:
         shares[drawn.permutation(len(ids))[:clean]] = 0.0
         u = torch.from_numpy(drawn.random(tuple(ids.shape)))
         random = torch.Generator().manual_seed(int(drawn.integers(2**62)))
-        place = _device(model, ids)
+        place = device_of(model, ids)
         mask = batch.get("attention_mask")
         with frozen(model):
             mixed, _ = own_tokens(
@@ -311,8 +311,3 @@ def _tensors(batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         remedy = "Give both as (B, T)"
         raise PlanError("labels are not of the inputs", place="batch", value=value, remedy=remedy)
     return ids, labels
-
-
-def _device(model: Any, ids: Tensor) -> torch.device:
-    first = next(model.parameters(), None) if isinstance(model, torch.nn.Module) else None
-    return ids.device if first is None else first.device
